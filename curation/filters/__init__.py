@@ -1,0 +1,1 @@
+"""Every filter, one file each. Importing this package fills the `FILTERS` registry."""

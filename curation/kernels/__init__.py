@@ -1,0 +1,1 @@
+"""Compiled scans over an Arrow string buffer."""
