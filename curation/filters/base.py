@@ -6,7 +6,7 @@ findings of all filters of a ruleset into verdicts. In: a `TextBatch` and the do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -61,7 +61,7 @@ class Finding:
     threshold: float
     rows: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
-    spans: Sequence[Sequence[Mapping[str, Any]]] | None = None  # per row; None: the finding is about the whole text
+    spans: pa.ListArray | None = None  # SPANS, one list per row of `rows`; None: about the whole text
 
 
 S = TypeVar("S", bound=Settings)
@@ -118,7 +118,7 @@ class Filter(Generic[S]):
                 continue
             spans = None
             if bound.spans is not None:
-                spans = signals[f"{prefix}.{bound.spans}"].take(pa.array(rows)).to_pylist()
+                spans = signals[f"{prefix}.{bound.spans}"].take(pa.array(rows))
             findings.append(
                 Finding(f"{prefix}.{bound.code}", column, bound.threshold, rows.astype(np.int64), values[rows], spans)
             )
