@@ -1,0 +1,69 @@
+# Targets a newcomer types. Everything is installed into .venv, with the versions of constraints.txt.
+#   make demo    install the base package, curate the bundled sample corpus, show what happened (under 3 minutes)
+#   make test    install the development extras, lint, run the whole default test suite (under 15 minutes)
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench readme sample constraints clean
+
+# The first interpreter between 3.11 and 3.13 that really starts (a shim on the path may not).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PYTHONUTF8 := 1
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found: set PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# uv installs the same wheels several times faster than pip; where it has no wheel, pip does the work.
+define install_into_venv
+	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q uv || true
+	@if $(BIN)/python -m uv --version >/dev/null 2>&1; \
+	  then VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/python -m uv pip install -q -c constraints.txt -e '.$(1)' </dev/null; \
+	  else $(BIN)/python -m pip install -q -c constraints.txt -e '.$(1)' </dev/null; fi
+endef
+
+$(VENV)/.base-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install_into_venv,)
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install_into_venv,[dev])
+	@touch $@ $(VENV)/.base-installed
+
+install: $(VENV)/.base-installed
+
+demo: $(VENV)/.base-installed
+	$(BIN)/headwater curate examples/curate_sample.yaml
+
+test: $(VENV)/.dev-installed lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev-installed
+	$(BIN)/python -m benchmarks
+
+# Run the demo and put its real output into README.md.
+readme: $(VENV)/.dev-installed
+	$(BIN)/python docs/refresh_readme.py
+
+# Write examples/sample_corpus/ again; a test checks that the committed files are what this writes.
+sample: $(VENV)/.base-installed
+	$(BIN)/python examples/make_sample_corpus.py examples/sample_corpus
+
+constraints: $(VENV)/.dev-installed
+	@{ sed -n '/^#/p' constraints.txt; { $(BIN)/python -m uv pip freeze | grep -v -E '^(-e|headwater|pip==|setuptools==|uv==)'; \
+	  grep '^torch==' constraints.txt; } | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
