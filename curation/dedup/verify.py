@@ -1,0 +1,153 @@
+"""Who stays in a component of candidates, by exact Jaccard.
+
+The rule: walk the documents from the most to the least preferred; a document whose exact Jaccard with one that
+already stays reaches the threshold is a duplicate of the closest such document, otherwise it stays. So every removed
+document has been compared with the very document it is said to duplicate, chains (a~b~c with a and c unlike) remove
+nothing that does not resemble what stays, and the outcome depends on the set of documents alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from curation.dedup.settings import DedupSettings
+from curation.kernels.shingles import U64
+from curation.kernels.text_batch import I64
+
+F64 = npt.NDArray[np.float64]
+
+
+@njit(nogil=True, cache=True)
+def sorted_jaccard(left: U64, right: U64, threshold: float) -> float:
+    """|A ∩ B| / |A ∪ B| of two sorted sets; 0.0 as soon as `threshold` is out of reach (0.0: always exact)."""
+    n, m = left.shape[0], right.shape[0]
+    if n == 0 or m == 0:
+        return 0.0
+    if min(n, m) < threshold * max(n, m):  # the intersection is at most the smaller set, the union at least the larger
+        return 0.0
+    i = j = common = 0
+    while i < n and j < m:
+        a, b = left[i], right[j]
+        if a == b:
+            common += 1
+            i += 1
+            j += 1
+        elif a < b:
+            i += 1
+        else:
+            j += 1
+    return common / (n + m - common)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The members of components, grouped: component c is `starts[c]:starts[c + 1]`, each in order of preference."""
+
+    starts: I64
+    fixed: npt.NDArray[np.bool_]  # kept by an earlier run: always stays
+    bands: U64  # (members, bands): used only in components larger than `all_pairs_up_to`
+    shingles: U64  # flat; member i is `shingles[offsets[i]:offsets[i + 1]]`, sorted and unique
+    offsets: I64
+
+
+@njit(nogil=True, cache=True)
+def _walk(
+    starts: I64,
+    fixed: npt.NDArray[np.bool_],
+    bands: U64,
+    shingles: U64,
+    offsets: I64,
+    threshold: float,
+    all_pairs_up_to: int,
+    max_comparisons: int,
+    kept_as: I64,
+    jaccards: F64,
+) -> tuple[int, int]:
+    comparisons = 0
+    capped = 0
+    for c in range(starts.shape[0] - 1):
+        begin, end = starts[c], starts[c + 1]
+        small = end - begin <= all_pairs_up_to
+        leaders = np.empty(end - begin, np.int64)
+        count = 0
+        for i in range(begin, end):
+            best = 0.0
+            best_leader = -1
+            tried = 0
+            if not fixed[i]:
+                for position in range(count):
+                    leader = leaders[position]
+                    if not small:
+                        if tried == max_comparisons:
+                            capped += 1
+                            break
+                        if not _share_a_band(bands, i, leader):
+                            continue
+                    tried += 1
+                    similarity = sorted_jaccard(
+                        shingles[offsets[i] : offsets[i + 1]],
+                        shingles[offsets[leader] : offsets[leader + 1]],
+                        max(threshold, best),
+                    )
+                    if similarity > best:  # ties stay with the more preferred document, which comes first
+                        best = similarity
+                        best_leader = leader
+            comparisons += tried
+            if best_leader >= 0 and best >= threshold:
+                kept_as[i] = best_leader
+                jaccards[i] = best
+            else:
+                kept_as[i] = i
+                leaders[count] = i
+                count += 1
+    return comparisons, capped
+
+
+@njit(nogil=True, cache=True)
+def _share_a_band(bands: U64, left: int, right: int) -> bool:
+    for band in range(bands.shape[1]):
+        if bands[left, band] == bands[right, band]:
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Verified:
+    """For each member the index of the document it is a duplicate of (itself: it stays), and their exact Jaccard."""
+
+    kept_as: I64
+    jaccards: F64
+    comparisons: int
+    capped: int  # members of giant components that were not compared with every kept document sharing a band
+
+
+def verify(candidates: Candidates, settings: DedupSettings) -> Verified:
+    """Apply the rule of this module to every component."""
+    size = int(candidates.starts[-1])
+    kept_as, jaccards = np.arange(size, dtype=np.int64), np.zeros(size)
+    comparisons, capped = _walk(
+        candidates.starts,
+        candidates.fixed,
+        candidates.bands,
+        candidates.shingles,
+        candidates.offsets,
+        settings.threshold,
+        settings.all_pairs_up_to,
+        settings.max_comparisons,
+        kept_as,
+        jaccards,
+    )
+    return Verified(kept_as, jaccards, comparisons, capped)
+
+
+def preference_order(
+    component: I64, fixed: npt.NDArray[np.bool_], length: I64, content: U64, id_hash: U64, keep: str
+) -> I64:
+    """The order in which `verify` wants the members: by component, then from the most to the least preferred."""
+    by_length = -length if keep == "longest" else length
+    order: I64 = np.lexsort((id_hash, content, by_length, ~fixed, component))
+    return order
