@@ -1,0 +1,29 @@
+"""Formats to raw document batches: importing the package registers every source."""
+
+from curation.sources import jsonl as jsonl
+from curation.sources import parquet as parquet
+from curation.sources.base import (
+    SOURCES,
+    FileOpener,
+    InputSettings,
+    Limits,
+    LocalFiles,
+    RawBatch,
+    Source,
+    Split,
+    format_of,
+    splits_of,
+)
+
+__all__ = [
+    "SOURCES",
+    "FileOpener",
+    "InputSettings",
+    "Limits",
+    "LocalFiles",
+    "RawBatch",
+    "Source",
+    "Split",
+    "format_of",
+    "splits_of",
+]
