@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol, cast
 
@@ -48,7 +49,7 @@ class LocalFiles:
 
     def open(self, uri: str) -> BinaryIO:
         try:
-            return cast(BinaryIO, open(_local(uri), "rb"))  # noqa: SIM115 - the caller closes it
+            return cast(BinaryIO, open(_local(uri), "rb"))
         except OSError as error:
             raise unreadable(uri, error) from error
 
@@ -73,17 +74,21 @@ class InputSettings(Settings):
     """One entry of a job's `input`: which files, and where text, id, source and url stand in a record."""
 
     path: str = Field(description="a file, a glob, a directory or a URI")
-    format: str | None = Field(None, description="jsonl, parquet, arrow, csv, txt, warc or wet; else by the suffix")
-    text_field: str | None = Field(None, description="else the first of text, selftext, content, raw_content")
-    id_field: str | None = Field(None, description="else `id`; a record without one gets a hash of its content")
-    url_field: str | None = Field(None, description="else `url`")
-    source_field: str | None = Field(None, description="else `source`")
-    source: str | None = Field(None, description="the source of every document; else its field, else the file's stem")
+    format: str | None = Field(
+        default=None, description="jsonl, parquet, arrow, csv, txt, warc or wet; else by the suffix"
+    )
+    text_field: str | None = Field(default=None, description="else the first of text, selftext, content, raw_content")
+    id_field: str | None = Field(default=None, description="else `id`; a record without one gets a hash of its content")
+    url_field: str | None = Field(default=None, description="else `url`")
+    source_field: str | None = Field(default=None, description="else `source`")
+    source: str | None = Field(
+        default=None, description="the source of every document; else its field, else the file's stem"
+    )
     text_unit: Literal["file", "paragraph", "line"] = Field(
-        "file", description="txt: what one document is; paragraphs are separated by blank lines"
+        default="file", description="txt: what one document is; paragraphs are separated by blank lines"
     )
     extractor: Literal["resiliparse", "trafilatura"] = Field(
-        "trafilatura", description="warc: how HTML becomes text; docs/results/extraction.md compares them"
+        default="trafilatura", description="warc: how HTML becomes text; docs/results/extraction.md compares them"
     )
 
 
@@ -92,11 +97,13 @@ class Limits(Settings):
 
     # A text of 10 MiB is about 2 million English words, twenty times Gopher's upper bound of 100,000 words
     # (Rae et al. 2021, table A1): nothing that long survives a quality rule, so it may as well not be held in memory.
-    max_text_bytes: int = Field(10 * 2**20, ge=1)
+    max_text_bytes: int = Field(default=10 * 2**20, ge=1)
     # The longest record that is buffered: a text at the limit, six bytes for each as \\uXXXX escapes, and its fields.
-    max_record_bytes: int = Field(64 * 2**20, ge=1)
-    batch_documents: int = Field(10_000, ge=1)
-    batch_bytes: int = Field(32 * 2**20, ge=1, description="of text; a batch ends at the record that reaches it")
+    max_record_bytes: int = Field(default=64 * 2**20, ge=1)
+    batch_documents: int = Field(default=10_000, ge=1)
+    batch_bytes: int = Field(
+        default=32 * 2**20, ge=1, description="of text; a batch ends at the record that reaches it"
+    )
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,7 @@ class Source(Protocol):
         """Tasks that together read every record of `uri` exactly once, each of about `target_bytes`."""
         ...
 
-    def read(
-        self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits
-    ) -> Iterator[RawBatch]:
+    def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
         """The batches of `split`, in file order. Never holds a file whole; a bad record never ends it.
 
         Raises:
@@ -211,7 +216,7 @@ def byte_ranges(uri: str, fmt: str, size: int, target_bytes: int) -> list[Split]
     cuts = [size * part // parts for part in range(parts + 1)]
     return [
         Split(uri, fmt, start, stop, "bytes", stop - start)
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+        for start, stop in pairwise(cuts)
         if stop > start or parts == 1
     ]
 

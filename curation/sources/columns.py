@@ -23,9 +23,7 @@ def one_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def raw_batches(
-    batch: pa.RecordBatch, first_row: int, fields: Fields, limits: Limits, uri: str
-) -> Iterator[RawBatch]:
+def raw_batches(batch: pa.RecordBatch, first_row: int, fields: Fields, limits: Limits, uri: str) -> Iterator[RawBatch]:
     """The documents of `batch`, cut so that each batch keeps the limits; `first_row` is its row number in the file.
 
     Raises:
@@ -204,5 +202,3 @@ def _values(column: pa.Array) -> list[Any]:
             None if value is None else value.decode("utf-8", "backslashreplace")
             for value in strings.cast(_binary(strings.type)).to_pylist()
         ]
-
-

@@ -43,9 +43,7 @@ class JsonLines:
             return whole_file(uri, self.name, size)
         return byte_ranges(uri, self.name, size, target_bytes)
 
-    def read(
-        self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits
-    ) -> Iterator[RawBatch]:
+    def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
         rows = Rows(Fields.of(settings, split.uri), limits)
         loads, add = orjson.loads, rows.add
         for run in lines_of(split, opener, limits):

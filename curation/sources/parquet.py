@@ -11,6 +11,7 @@ from typing import BinaryIO, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.document import DOCUMENTS
 from curation.sources.base import (
     SOURCES,
     FileOpener,
@@ -21,7 +22,6 @@ from curation.sources.base import (
     dead_letter,
     unreadable,
 )
-from curation.document import DOCUMENTS
 from curation.sources.columns import one_line, raw_batches
 from curation.sources.records import Fields
 
@@ -47,9 +47,7 @@ class Parquet:
         splits.append(Split(uri, self.name, start, len(sizes), "row_group", held))
         return splits
 
-    def read(
-        self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits
-    ) -> Iterator[RawBatch]:
+    def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
         fields = Fields.of(settings, split.uri)
         with opener.open(split.uri) as stream:
             file = _open(stream, split.uri)
@@ -77,7 +75,7 @@ def _open(stream: BinaryIO, uri: str) -> pq.ParquetFile:
 
 
 def _stored_bytes(info: pq.RowGroupMetaData) -> int:
-    return sum(info.column(column).total_compressed_size for column in range(info.num_columns))
+    return int(sum(info.column(column).total_compressed_size for column in range(info.num_columns)))
 
 
 def _rows_a_batch(info: pq.RowGroupMetaData, limits: Limits) -> int:

@@ -102,9 +102,7 @@ class Rows:
         self.metadata: list[bytes | None] = []
         self.chars = 0
 
-    def add(
-        self, record: dict[str, Any], dumps: Callable[[Mapping[str, Any]], bytes | None] = metadata_json
-    ) -> None:
+    def add(self, record: dict[str, Any], dumps: Callable[[Mapping[str, Any]], bytes | None] = metadata_json) -> None:
         """Append the row of `record`, which is emptied of the fields that became columns.
 
         Raises:
@@ -190,4 +188,6 @@ def _json_type(value: object) -> str:
         return "a boolean"
     if isinstance(value, int | float):
         return "a number"
-    return {list: "an array", dict: "an object", bytes: "bytes"}.get(type(value), type(value).__name__)
+    if isinstance(value, list):
+        return "an array"
+    return "an object" if isinstance(value, dict) else type(value).__name__
