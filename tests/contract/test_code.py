@@ -1,0 +1,100 @@
+"""The shape of the code: everything imports, the base install stays light, files and functions stay readable."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+PACKAGES = ("curation", "classifiers", "beam_jobs")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "types"}
+
+# path → why it may be longer than MAX_FILE_LINES.
+LONG_FILES: dict[str, str] = {}
+# "path::function" → why it may be longer than MAX_FUNCTION_LINES.
+LONG_FUNCTIONS: dict[str, str] = {}
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((REPO / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(REPO).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [module_name(path) for path in sources(*PACKAGES) if path.stem != "__main__"]
+EVERY_FILE = [
+    path.relative_to(REPO).as_posix() for path in sources(*PACKAGES, "tests", "examples", "benchmarks", "docs")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_imports(name: str) -> None:
+    importlib.import_module(name)
+
+
+def test_importing_curation_and_classifiers_loads_neither_beam_nor_torch() -> None:
+    names = [name for name in MODULES if not name.startswith("beam_jobs")]
+    code = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+        "print(sorted({'apache_beam', 'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", EVERY_FILE)
+def test_no_file_is_longer_than_four_hundred_lines(path: str) -> None:
+    lines = len((REPO / path).read_text(encoding="utf-8").splitlines())
+
+    assert (lines > MAX_FILE_LINES) == (path in LONG_FILES), f"{path}: {lines} lines"
+
+
+@pytest.mark.parametrize("path", EVERY_FILE)
+def test_no_function_is_longer_than_sixty_lines(path: str) -> None:
+    tree = ast.parse((REPO / path).read_text(encoding="utf-8"))
+    long = {
+        f"{path}::{node.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    }
+
+    assert long == {name for name in LONG_FUNCTIONS if name.startswith(f"{path}::")}
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY_FILE if not path.startswith("tests/")])
+def test_every_module_says_what_it_is_for(path: str) -> None:
+    text = (REPO / path).read_text(encoding="utf-8")
+
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+
+
+def test_no_module_has_a_name_that_names_nothing() -> None:
+    assert [path for path in EVERY_FILE if Path(path).stem in NAMELESS] == []
+
+
+def test_every_todo_has_an_issue_number() -> None:
+    todo = re.compile(r"\b(TODO|FIXME|XXX)\b(?!\(#\d+\))")
+    found = [
+        f"{path}:{number}"
+        for path in EVERY_FILE
+        if not path.startswith("tests/contract/")
+        for number, line in enumerate((REPO / path).read_text(encoding="utf-8").splitlines(), 1)
+        if todo.search(line)
+    ]
+
+    assert found == []

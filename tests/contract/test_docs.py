@@ -1,0 +1,124 @@
+"""What the documentation says exists: links, anchors, commands, settings files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curation.ruleset import load_ruleset, shipped_rulesets
+
+REPO = Path(__file__).resolve().parents[2]
+SKIPPED = {".venv", ".git", "runs", "build", ".pytest_cache", "node_modules"}
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+FOLDERS = ("curation", "curation/filters", "curation/sources", "curation/lexicon", "beam_jobs", "classifiers")
+FOLDERS += ("examples", "benchmarks", "tests", "docs/reference")
+
+
+def pages(pattern: str) -> list[str]:
+    found = (path.relative_to(REPO) for path in REPO.rglob(pattern))
+    return sorted(path.as_posix() for path in found if not SKIPPED & set(path.parts))
+
+
+MARKDOWN = pages("*.md")
+YAML = [path for path in pages("*.yaml") if path.startswith(("examples/", "curation/rulesets/"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as hosting sites derive them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", MARKDOWN)
+def test_every_link_resolves(page: str) -> None:
+    text = FENCE.sub("", (REPO / page).read_text(encoding="utf-8"))
+    broken = []
+    for link in LINK.findall(text):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (REPO / page).parent / path if path else REPO / page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_opens_with_a_readme(folder: str) -> None:
+    text = (REPO / folder / "README.md").read_text(encoding="utf-8")
+
+    assert text.startswith("# ")
+
+
+@pytest.mark.parametrize("path", YAML)
+def test_every_settings_file_is_a_mapping(path: str) -> None:
+    assert isinstance(yaml.safe_load((REPO / path).read_text(encoding="utf-8")), dict)
+
+
+@pytest.mark.parametrize("name", shipped_rulesets())
+def test_every_shipped_ruleset_resolves_and_is_called_as_its_file(name: str) -> None:
+    assert load_ruleset(name).name == name
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+def shown_commands(page: str) -> list[str]:
+    """The lines of a page's shell blocks that begin with a prompt."""
+    blocks = FENCE.findall((REPO / page).read_text(encoding="utf-8"))
+    lines = [line for language, body in blocks if language in {"sh", "console"} for line in body.splitlines()]
+    return [line[2:] for line in lines if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", MARKDOWN)
+def test_every_make_target_that_is_shown_exists(page: str) -> None:
+    shown = {word for line in shown_commands(page) for word in re.findall(r"\bmake ([a-z]+)", line)}
+    shown |= set(re.findall(r"`make ([a-z]+)`", (REPO / page).read_text(encoding="utf-8")))
+
+    assert shown <= make_targets()
+
+
+def test_the_readme_shows_how_to_begin() -> None:
+    assert {"make demo", "make test"} <= set(re.findall(r"make (?:demo|test)", (REPO / "README.md").read_text()))
+
+
+def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
+    script = REPO / ".ci" / "run"
+    commands = [line for line in script.read_text(encoding="utf-8").splitlines() if not line.startswith(("#", "set "))]
+
+    assert script.stat().st_mode & 0o111
+    assert commands == ['cd "$(dirname "$0")/.."', "exec make test"]
+
+
+def test_every_dependency_is_pinned() -> None:
+    import tomllib
+
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(project["optional-dependencies"][extra] for extra in ("dev",))]
+    names = [
+        re.split(r"[\[<>=!~; ]", item)[0].lower()
+        for part in wanted
+        for item in ([part] if isinstance(part, str) else part)
+    ]
+    pins = dict(
+        line.lower().split("==")
+        for line in (REPO / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    )
+
+    assert [name for name in names if name not in pins] == []
+    assert pins["torch"] == "2.13.0"
+
+
+def test_make_without_a_target_lists_demo_and_test() -> None:
+    shown = subprocess.run(["make", "-s"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+
+    assert [line.split()[1] for line in shown.splitlines()] == ["demo", "test"]
