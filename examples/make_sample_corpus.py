@@ -47,11 +47,11 @@ def main(folder: Path) -> None:
     files = placed(documents())
     lines = {name: [_json(_record(row, name)) for row in rows] for name, rows in files.items()}
     (folder / "web.jsonl.zst").write_bytes(zstandard.ZstdCompressor(level=19).compress(_joined(lines["web"])))
-    (folder / "forum.jsonl.gz").write_bytes(gzip.compress(_joined(lines["forum"]), 9, mtime=0))
+    (folder / "forum.jsonl.gz").write_bytes(_gzip(_joined(lines["forum"])))
     (folder / "mixed.jsonl").write_bytes(_joined(_with_broken_lines(lines["mixed"])))
     _write_parquet(folder / "encyclopedia.parquet", files["encyclopedia"])
     *articles, note = pages()
-    (folder / "pages.warc.gz").write_bytes(b"".join(gzip.compress(r, 9, mtime=0) for r in _warc(articles)))
+    (folder / "pages.warc.gz").write_bytes(b"".join(_gzip(r) for r in _warc(articles)))
     (folder / "note.txt").write_text(note.text + "\n", encoding="utf-8", newline="\n")
     _write_truth(folder / "truth.jsonl", files, articles, note)
     items = [_json({"id": f"eval-{i:02}", "text": item}) for i, item in enumerate(PLANTS["eval"])]
@@ -105,6 +105,12 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
         {name: pa.array([r[name] for r in records], pa.string()) for name in ("id", "text", "url", "lang")}
     )
     pq.write_table(table, path, compression="zstd", compression_level=15, row_group_size=200)
+
+
+def _gzip(content: bytes) -> bytes:
+    """One gzip member with no time and an unknown system: Python versions disagree on that byte (RFC 1952, OS)."""
+    member = gzip.compress(content, 9, mtime=0)
+    return member[:9] + b"\xff" + member[10:]
 
 
 def _warc(articles: list[Row]) -> list[bytes]:
