@@ -12,7 +12,7 @@ text an arm would carry. The order of precedence is quarantine-for-failure and d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +39,15 @@ class Decisions:
         return pa.DictionaryArray.from_arrays(pa.array(self.verdicts), pa.array(VERDICTS)).cast(pa.string())
 
 
-def decide(signals: Mapping[str, pa.Array], texts: pa.Array, ruleset: ResolvedRuleset) -> Decisions:
+def decide(
+    signals: Mapping[str, pa.Array], texts: pa.Array, ruleset: ResolvedRuleset, sampled: Finding | None = None
+) -> Decisions:
     """Verdict, reasons and redacted text of every document of a batch.
 
     Args:
         signals: full signal name → array with one row per document; holds `ruleset.required`.
         texts: the normalised texts.
+        sampled: documents that a sampled arm drops at random; those that a rule drops anyway are passed over.
 
     Raises:
         KeyError: a required signal is missing: the job should have been refused before launch.
@@ -64,6 +67,10 @@ def decide(signals: Mapping[str, pa.Array], texts: pa.Array, ruleset: ResolvedRu
                 quarantined[finding.rows] = True
             elif action != "keep":
                 _collect_edits(finding, action, edits)
+    if sampled is not None:
+        drawn = ~dropped[sampled.rows]
+        found.append(replace(sampled, rows=sampled.rows[drawn], values=sampled.values[drawn]))
+        dropped[sampled.rows] = True
     failures = _failed(signals, ruleset, ~dropped)
     for failure in failures:
         quarantined[failure.rows] = True

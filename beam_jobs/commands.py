@@ -1,0 +1,117 @@
+"""`headwater plan` and `headwater curate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from beam_jobs.config import CurateJob
+from beam_jobs.planning import Plan, cost_estimate, make_plan
+from curation.config import load_job_file
+from curation.dedup.curve import curve, midpoint
+from curation.settings import parse
+
+
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB.yaml", help="a job file of `kind: curate`")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=VALUE", help="override one setting")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def curate_arguments(parser: argparse.ArgumentParser) -> None:
+    plan_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.set_defaults(beam_options=[])
+    parser.epilog = "What follows `--` is handed to Beam as it is: headwater curate JOB.yaml -- --runner=SparkRunner ..."
+
+
+def load_plan(args: argparse.Namespace) -> Plan:
+    """The plan of the job file named on the command line."""
+    data = load_job_file(args.job, "curate", args.set)
+    return make_plan(parse(CurateJob, data, args.job, "this job"), args.job)
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """Print what `curate` would do."""
+    import yaml
+
+    from beam_jobs import io, layout
+
+    plan = load_plan(args)
+    finished = {name: len(layout.finished(plan.run, name, len(plan.splits))) for name in
+                ("measure", "dedup", "score", "decide", "sample")}
+    dedup = plan.job.dedup
+    summary: dict[str, Any] = {
+        "fingerprint": plan.fingerprint,
+        "run": plan.run,
+        "finished": io.exists(io.join(plan.run, layout.MANIFEST)),
+        "shards_done": finished,
+        "estimate": cost_estimate(plan),
+        "inputs": plan.inputs,
+        "dedup_curve": [{"jaccard": s, "compared": p} for s, p in curve(dedup)],
+        "job": plan.job.model_dump(mode="json", by_alias=True),
+        "rulesets": [arm.plain() for arm in plan.arms],
+    }
+    if args.json:
+        print(json.dumps(summary, ensure_ascii=False))
+        return 0
+    print(f"run          {plan.run}{' (finished)' if summary['finished'] else ''}")
+    print(f"inputs       {len(plan.inputs)} files, {summary['estimate']['input_bytes'] / 1e6:,.1f} MB, "
+          f"{len(plan.splits)} shards")
+    print("done         " + ", ".join(f"{name} {count}" for name, count in finished.items()))
+    print(f"dedup        {dedup.bands} bands x {dedup.rows} rows over word {dedup.ngram}-grams; half of the pairs are "
+          f"compared at Jaccard {midpoint(dedup.bands, dedup.rows):.3f};\n             a compared pair is a duplicate "
+          f"from exact Jaccard {dedup.threshold}")
+    for similarity, probability in curve(dedup):
+        print(f"             {similarity:.2f} {probability:8.4f} {'#' * round(40 * probability)}")
+    print("\n# the job with every default\n" + yaml.safe_dump(summary["job"], sort_keys=False, allow_unicode=True))
+    return 0
+
+
+def run_curate(args: argparse.Namespace) -> int:
+    """Run the job; the run's path is the last line on stdout."""
+    from beam_jobs import io, layout
+    from beam_jobs.curate import curate
+    from beam_jobs.progress import Progress
+
+    plan = load_plan(args)
+    run = curate(plan, tuple(args.beam_options), Progress(quiet=args.quiet))
+    manifest_uri = io.join(run, layout.MANIFEST)
+    if args.json:
+        print(manifest_uri)
+        return 0
+    manifest = io.read_json(manifest_uri)
+    print(arm_table(manifest))
+    for note in manifest["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"report  {io.join(run, 'report.html')}")
+    print(run)
+    return 0
+
+
+def arm_table(manifest: dict[str, Any]) -> str:
+    """The arms of a run as a text table."""
+    rows = [("arm", "documents", "MB", "redacted", "dropped", "quarantined", "most frequent reasons")]
+    for name, arm in manifest["arms"].items():
+        reasons = sorted(arm["removed_by"].items(), key=lambda item: (-item[1], item[0]))[:3]
+        rows.append(
+            (
+                name,
+                f"{arm['documents']:,}",
+                f"{arm['bytes'] / 1e6:,.2f}",
+                f"{arm['redacted']:,}",
+                f"{arm['dropped']:,}",
+                f"{arm['quarantined']:,}",
+                ", ".join(f"{code} {count:,}" for code, count in reasons),
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True))]
+        lines.append("  ".join((*cells, row[-1])).rstrip())
+    total = manifest["documents"] + manifest["dead_letters"]
+    lines.append(f"{total:,} records read, {manifest['dead_letters']:,} of them dead letters")
+    return "\n".join(lines)

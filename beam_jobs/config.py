@@ -1,0 +1,60 @@
+"""A curation job: what `kind: curate` YAML may say, with every default and its source."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from classifiers.scoring import ScoringSettings
+from curation.dedup.settings import DedupSettings
+from curation.settings import Settings
+from curation.sources.base import InputSettings
+from curation.sources.base import Limits as ReadLimits
+
+DEFAULT_ARMS = ("raw", "dedup_only", "blocklist", "toxicity", "curated", "sampled")
+
+
+class Limits(Settings):
+    """Guard rails: a run that loses more than this stops loudly instead of publishing a hollow corpus."""
+
+    max_dead_fraction: float = Field(default=0.05, ge=0, le=1)
+    max_quarantined_fraction: float = Field(default=0.05, ge=0, le=1)
+    # One filter removing nearly everything is how silent dedup bugs looked: 15 of 113 sources lost > 95 % (marin
+    # #6854), > 90 % (dclm #83).
+    max_removed_fraction: float = Field(default=0.95, ge=0, le=1)
+    # Below this many documents a fraction says nothing.
+    from_documents: int = Field(default=1000, ge=0)
+
+
+class Tokens(Settings):
+    """Token shards of every arm, beside its Parquet shards."""
+
+    tokenizer: str  # path of a tokenizer.json
+    format: Literal["megatron", "npy"] = "megatron"
+    text_end: str | None = None  # token put after every document; default: the tokenizer's end-of-text token
+
+
+class CurateJob(Settings):
+    """`kind: curate`."""
+
+    kind: Literal["curate"]
+    input: tuple[str | InputSettings, ...] = Field(min_length=1)
+    output: str
+    arms: tuple[str | dict[str, Any], ...] = DEFAULT_ARMS
+    normalise: bool = True
+    dedup: DedupSettings = DedupSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    reading: ReadLimits = ReadLimits()
+    limits: Limits = Limits()
+    tokens: Tokens | None = None
+    # A task reads about this much input: small enough that a lost one costs little and two cores finish together.
+    split_mb: int = Field(default=64, ge=1)
+    workers: int | None = Field(default=None, ge=1)  # local worker processes; default: the cores of this machine
+
+    def inputs(self) -> tuple[InputSettings, ...]:
+        return tuple(InputSettings(path=item) if isinstance(item, str) else item for item in self.input)
+
+
+# Settings that change how a run is executed, never what it writes: not part of the fingerprint.
+EXECUTION_ONLY = frozenset({"output", "workers", "kind"})

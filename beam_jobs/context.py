@@ -1,0 +1,80 @@
+"""What every worker needs to know of the job, read from the run itself and kept once a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from beam_jobs import io
+from beam_jobs.config import CurateJob
+from curation.ruleset import ResolvedRule, ResolvedRuleset, load_ruleset, merge_rules
+from curation.settings import parse
+from curation.sources.base import InputSettings
+
+JOB = "work/job.json"
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run: where it lies, the job, and its arms with every filter and threshold resolved."""
+
+    run: str
+    job: CurateJob
+    arms: tuple[ResolvedRuleset, ...]
+
+    @cached_property
+    def rules(self) -> dict[str, ResolvedRule]:
+        """Signal prefix → rule, over all arms."""
+        return merge_rules(self.arms)
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        """Full names of every signal that some arm judges."""
+        return frozenset(name for arm in self.arms for name in arm.required)
+
+    @cached_property
+    def inputs(self) -> tuple[InputSettings, ...]:
+        return self.job.inputs()
+
+    def rules_of(self, producer: str) -> list[ResolvedRule]:
+        return [rule for _, rule in sorted(self.rules.items()) if rule.filter.producer == producer]
+
+    @cached_property
+    def deduplicates(self) -> bool:
+        return bool(self.rules_of("dedup"))
+
+    @cached_property
+    def scored_filters(self) -> frozenset[str]:
+        """Names of the filters whose signals the classifiers make."""
+        return frozenset(rule.filter.name for rule in self.rules_of("score"))
+
+    @cached_property
+    def scores_duplicates(self) -> bool:
+        """Whether some arm judges classifier scores of documents that it does not drop as duplicates."""
+        for arm in self.arms:
+            producers = {rule.filter.producer for rule in arm.rules}
+            drops = any(r.filter.producer == "dedup" and r.action == "drop" and not r.actions for r in arm.rules)
+            if "score" in producers and not drops:
+                return True
+        return False
+
+
+def load_arms(job: CurateJob) -> tuple[ResolvedRuleset, ...]:
+    """The job's rulesets, resolved. Raises ConfigError with the problems of the first ruleset that has any."""
+    return tuple(load_ruleset(arm) for arm in job.arms)
+
+
+def save_job(run: str, job: CurateJob, arms: tuple[ResolvedRuleset, ...]) -> None:
+    """Put the job where every worker finds it, with rulesets from files spelled out: workers may not see the files."""
+    plain = job.model_dump(mode="json", by_alias=True)
+    plain["arms"] = [arm.source.model_dump(mode="json", by_alias=True) for arm in arms]
+    io.write_json(io.join(run, JOB), plain)
+
+
+@lru_cache(maxsize=4)
+def load_context(run: str) -> RunContext:
+    """The context of a run, read once a process."""
+    plain: dict[str, Any] = io.read_json(io.join(run, JOB))
+    job = parse(CurateJob, plain, io.join(run, JOB), "this job")
+    return RunContext(run, job, load_arms(job))

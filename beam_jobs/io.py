@@ -1,0 +1,282 @@
+"""Files, local or behind a Beam filesystem (gs://, s3://, hdfs://): matched, opened, and written once.
+
+A file appears under its final name only when it is whole: locally by a temporary name and a rename; on an object
+store by its single put, which is atomic. Nothing else in this folder opens a path.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import Problem, StageError
+
+TEMPORARY = ".tmp-"  # what every unfinished local file has in its name; `remove_temporaries` looks for it
+
+
+def is_local(uri: str) -> bool:
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> str:
+    return uri.removeprefix("file://")
+
+
+def join(root: str, *parts: str) -> str:
+    return "/".join((root.rstrip("/"), *parts))
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+class BeamOpener:
+    """Opens inputs for `curation.sources`: local files directly, everything else through Beam's filesystems."""
+
+    def open(self, uri: str) -> BinaryIO:
+        try:
+            if is_local(uri):
+                return open(local_path(uri), "rb")  # noqa: SIM115 – the caller closes it
+            return cast(BinaryIO, _filesystems().open(uri, compression_type="uncompressed"))
+        except OSError as error:
+            raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error.strerror or error}")) from error
+
+    def size(self, uri: str) -> int:
+        try:
+            if is_local(uri):
+                return os.path.getsize(local_path(uri))
+            return int(_filesystems().match([uri])[0].metadata_list[0].size_in_bytes)
+        except (OSError, IndexError) as error:
+            raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error}")) from error
+
+
+def match(pattern: str) -> list[str]:
+    """Files that match a path, glob or URI, sorted; a local directory matches itself."""
+    if is_local(pattern):
+        return sorted(glob.glob(local_path(pattern), recursive=True))
+    return sorted(found.path for found in _filesystems().match([pattern])[0].metadata_list)
+
+
+def exists(uri: str) -> bool:
+    return os.path.exists(local_path(uri)) if is_local(uri) else bool(_filesystems().exists(uri))
+
+
+def read_bytes(uri: str) -> bytes:
+    with BeamOpener().open(uri) as stream:
+        return stream.read()
+
+
+def read_json(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[BinaryIO]:
+    """A stream whose content is at `uri` after the block, whole or not at all.
+
+    Raises:
+        StageError: the disk is full or the place cannot be written; names the file.
+    """
+    try:
+        if is_local(uri):
+            path = Path(local_path(uri))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
+            try:
+                with open(temporary, "wb") as stream:
+                    yield stream
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        else:
+            with _filesystems().create(uri, compression_type="uncompressed") as stream:
+                yield cast(BinaryIO, stream)
+    except OSError as error:
+        problem = Problem("cannot-write", f"cannot write `{uri}`: {error.strerror or error}")
+        raise StageError(problem) from error
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    with writing(uri) as stream:
+        stream.write(data)
+
+
+def write_json(uri: str, value: object, indent: int | None = None) -> None:
+    write_bytes(uri, (json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file is after it was written: enough to prove later that it is unchanged."""
+
+    path: str
+    documents: int
+    bytes: int
+    sha256: str
+
+    def plain(self) -> dict[str, Any]:
+        return {"path": self.path, "documents": self.documents, "bytes": self.bytes, "sha256": self.sha256}
+
+
+class _Hashing:
+    """A write-through stream that hashes and counts what passes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.hash, self.size, self.closed, self.abandoned = stream, hashlib.sha256(), 0, False, False
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        if self.abandoned:  # the Parquet writer still puts its footer when it is collected
+            return view.nbytes
+        self.hash.update(view)
+        self.size += view.nbytes
+        self.stream.write(view)
+        return view.nbytes
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ParquetShard:
+    """One Parquet file of a run, written batch by batch: each `write` is one row group.
+
+    The bytes are a function of the batches alone: zstd level 1, no statistics of the clock or the host.
+    """
+
+    def __init__(self, run: str, path: str, schema: pa.Schema, compression: str = "zstd") -> None:
+        self.path, self.schema, self.rows = path, schema, 0
+        self._block = writing(join(run, path))
+        self._sink = _Hashing(self._block.__enter__())
+        level = 1 if compression == "zstd" else None
+        self._writer = pq.ParquetWriter(self._sink, schema, compression=compression, compression_level=level)
+
+    def write(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self.rows += table.num_rows
+            self._writer.write_table(table, row_group_size=table.num_rows)
+
+    def close(self) -> Written:
+        self._writer.close()
+        self._block.__exit__(None, None, None)
+        return Written(self.path, self.rows, self._sink.size, self._sink.hash.hexdigest())
+
+    def abandon(self, error: BaseException) -> None:
+        """Give up: nothing is left under the final or a temporary name."""
+        self._sink.abandoned = True
+        self._block.__exit__(type(error), error, None)
+
+
+@contextmanager
+def parquet_shards(run: str, files: dict[str, tuple[str, pa.Schema]]) -> Iterator[dict[str, ParquetShard]]:
+    """Several shards at once, by key: (path below the run, schema). On an error none of them appears."""
+    shards = {key: ParquetShard(run, path, schema) for key, (path, schema) in files.items()}
+    try:
+        yield shards
+    except BaseException as error:
+        for shard in shards.values():
+            try:
+                shard.abandon(error)
+            except BaseException as again:  # noqa: BLE001 – the context manager re-raises what it was given
+                if again is not error and not isinstance(again.__cause__, type(error)):
+                    raise
+        raise
+
+
+def sha256_of(uri: str) -> str:
+    """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with BeamOpener().open(uri) as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def identities(uris: list[str]) -> list[dict[str, Any]]:
+    """{uri, bytes, sha256} of every input. Objects on a remote store are identified by the store's own checksum."""
+
+    def identity(uri: str) -> dict[str, Any]:
+        opener = BeamOpener()
+        if is_local(uri):
+            return {"uri": uri, "bytes": opener.size(uri), "sha256": sha256_of(uri)}
+        checksum = _filesystems().checksum(uri)
+        return {"uri": uri, "bytes": opener.size(uri), "sha256": None, "checksum": str(checksum)}
+
+    with ThreadPoolExecutor(4) as pool:  # hashlib releases the GIL
+        return list(pool.map(identity, uris))
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """`target` with the bytes of `source`: a hard link where the filesystem can, otherwise a copy."""
+    if is_local(source) and is_local(target):
+        path = Path(local_path(target))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return
+        try:
+            os.link(local_path(source), path)
+        except OSError:
+            temporary = f"{path}{TEMPORARY}{os.getpid()}"
+            shutil.copyfile(local_path(source), temporary)
+            os.replace(temporary, path)
+    else:
+        write_bytes(target, read_bytes(source))
+
+
+def remove_tree(uri: str) -> None:
+    if is_local(uri):
+        shutil.rmtree(local_path(uri), ignore_errors=True)
+    elif exists(uri):
+        _filesystems().delete([uri])
+
+
+def remove_temporaries(run: str) -> int:
+    """Delete what killed writers left below a run; returns how many files."""
+    if not is_local(run):
+        return 0
+    count = 0
+    for path in Path(local_path(run)).rglob(f"*{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+        count += 1
+    return count
+
+
+def is_folder(uri: str) -> bool:
+    return is_local(uri) and os.path.isdir(local_path(uri))
+
+
+def dataset_files(uri: str) -> list[str]:
+    """The data files of a Hugging Face dataset directory (`save_to_disk`, or a folder of Parquet), sorted."""
+    for suffix in ("arrow", "parquet"):
+        found = match(join(uri, "**", f"*.{suffix}")) or match(join(uri, f"*.{suffix}"))
+        if found:
+            return found
+    return []

@@ -1,0 +1,203 @@
+"""From a job to what would be done: inputs, splits, arms, fingerprints, the path of the run. Runs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beam_jobs import io, layout
+from beam_jobs.config import EXECUTION_ONLY, CurateJob
+from beam_jobs.context import RunContext, load_arms
+from curation.dedup.settings import DedupSettings
+from curation.errors import ConfigError, Problem, unknown_name
+from curation.fingerprint import code_version, fingerprint
+from curation.ruleset import ResolvedRuleset, merge_rules
+from curation.sources import SOURCES, InputSettings, Split, format_of, splits_of
+from curation.sources.base import FileOpener
+
+SCORED = frozenset({"blocklist", "toxicity", "sentence", "context"})  # what `classifiers.scoring.Scorer` provides
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that can be known before it starts."""
+
+    job: CurateJob
+    arms: tuple[ResolvedRuleset, ...]
+    inputs: list[dict[str, Any]]  # {uri, bytes, sha256}, sorted by name
+    settings: list[InputSettings]  # of each input
+    splits: list[tuple[int, Split]]  # (index into `inputs`, split); the position is the shard's number
+    fingerprint: str
+    passes: dict[str, str]  # pass → fingerprint of all that its output depends on
+    run: str
+
+    @property
+    def context(self) -> RunContext:
+        return RunContext(self.run, self.job, self.arms)
+
+
+def make_plan(job: CurateJob, where: str) -> Plan:
+    """Check the job as a whole and work out what it would do.
+
+    Raises:
+        ConfigError: every problem found: inputs that match nothing, arms that clash, signals that nobody provides.
+    """
+    problems: list[Problem] = []
+    arms: tuple[ResolvedRuleset, ...] = ()
+    for arm in job.arms:
+        try:
+            arms += load_arms(job.model_copy(update={"arms": (arm,)}))
+        except ConfigError as error:
+            problems += error.problems
+    problems += _arm_problems(arms, where)
+    try:
+        merge_rules(arms)
+    except ConfigError as error:
+        problems += error.problems
+    files, missing = _files(job, where)
+    problems += missing
+    formats = {}
+    for uri, setting in files:
+        try:
+            formats[uri] = SOURCES.get(setting.format, where).name if setting.format else format_of(uri)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    opener: FileOpener = io.BeamOpener()
+    splits = [
+        (index, split)
+        for index, (uri, setting) in enumerate(files)
+        for split in splits_of(uri, formats[uri], opener, job.split_mb << 20, setting)
+    ]
+    inputs = io.identities([uri for uri, _ in files])
+    passes = pass_fingerprints(job, arms, inputs, [setting for _, setting in files])
+    whole = fingerprint({"passes": passes, "arms": [arm.plain() for arm in arms], "job": _job_identity(job)})
+    return Plan(
+        job, arms, inputs, [setting for _, setting in files], splits, whole, passes, io.join(job.output, whole)
+    )
+
+
+def _arm_problems(arms: Sequence[ResolvedRuleset], where: str) -> list[Problem]:
+    problems = []
+    names = [arm.name for arm in arms]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(Problem("repeated-arm", f"arm `{name}` is given {names.count(name)} times", f"{where}: arms"))
+    for arm in arms:
+        if arm.sample is not None:
+            others = [other.name for other in arms if other.sample is None]
+            if arm.sample.match not in others:
+                problem = unknown_name("arm to match", arm.sample.match, others, f"{where}: arms.{arm.name}.sample.match")
+                problems.append(problem)
+        for rule in arm.rules:
+            if rule.filter.producer == "score" and rule.filter.name not in SCORED:
+                problems.append(
+                    Problem(
+                        "no-provider",
+                        f"arm `{arm.name}` judges `{rule.prefix}`, but nothing measures filter `{rule.filter.name}`",
+                        f"{where}: arms",
+                        f"one of the scored filters: {', '.join(sorted(SCORED))}",
+                    )
+                )
+    return problems
+
+
+def _files(job: CurateJob, where: str) -> tuple[list[tuple[str, InputSettings]], list[Problem]]:
+    """Every input file once, sorted by name so that the order in which the job lists them leaves no trace."""
+    found: dict[str, InputSettings] = {}
+    problems = []
+    for index, setting in enumerate(job.inputs()):
+        uris = [uri for uri in io.match(setting.path) if not io.is_folder(uri)] or io.dataset_files(setting.path)
+        if not uris:
+            problems.append(
+                Problem("no-input", f"`{setting.path}` matches no file", f"{where}: input.{index}", "at least one file")
+            )
+        for uri in uris:
+            found.setdefault(uri, setting)
+    return sorted(found.items(), key=lambda item: (item[0].rsplit("/", 1)[-1], item[0])), problems
+
+
+def _job_identity(job: CurateJob) -> dict[str, Any]:
+    plain = job.model_dump(mode="json", by_alias=True)
+    return {key: value for key, value in plain.items() if key not in {*EXECUTION_ONLY, "input", "arms", "limits"}}
+
+
+def pass_fingerprints(
+    job: CurateJob, arms: Sequence[ResolvedRuleset], inputs: Sequence[dict[str, Any]], settings: Sequence[InputSettings]
+) -> dict[str, str]:
+    """What each pass's output depends on, so that a new ruleset or threshold finds finished passes of earlier runs.
+
+    Paths are not part of it, file names are: an input without a `source` field takes its name from its file.
+    """
+    rules = merge_rules(arms)
+    plain = _job_identity(job)
+    deduplicates = any(rule.filter.producer == "dedup" for rule in rules.values())
+    scored = sorted({rule.filter.name for rule in rules.values() if rule.filter.producer == "score"})
+    files = [
+        {
+            "name": item["uri"].rsplit("/", 1)[-1],
+            "identity": item["sha256"] or item["checksum"],
+            "settings": {k: v for k, v in setting.model_dump(mode="json").items() if k != "path"},
+        }
+        for item, setting in zip(inputs, settings, strict=True)
+    ]
+    documents = {"files": files, "code": code_version()} | {k: plain[k] for k in ("normalise", "reading", "split_mb")}
+    cheap = {
+        prefix: {"filter": rule.filter.name, "settings": rule.settings.model_dump(mode="json")}
+        for prefix, rule in sorted(rules.items())
+        if rule.filter.producer == "measure"
+    }
+    dedup = plain["dedup"] if deduplicates else None
+    context = RunContext("", job, tuple(arms))
+    return {
+        "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": dedup}),
+        "dedup": fingerprint({"documents": documents, "dedup": dedup}),
+        "score": fingerprint(
+            {
+                "documents": documents,
+                "signals": cheap,
+                "dedup": dedup,
+                "filters": scored,
+                "prefixes": sorted(rules),
+                "scoring": plain["scoring"] if scored else None,
+                "all": context.scores_duplicates,
+            }
+        ),
+    }
+
+
+def cost_estimate(plan: Plan) -> dict[str, Any]:
+    """What the run would read and about how long it would take here: documents/s differ, bytes/s hardly."""
+    total = sum(int(item["bytes"]) for item in plan.inputs)
+    return {"input_files": len(plan.inputs), "input_bytes": total, "shards": len(plan.splits)}
+
+
+def earlier_index(dedup: DedupSettings) -> list[tuple[str, dict[str, Any]]]:
+    """Manifests of the runs that this one is deduplicated against.
+
+    Raises:
+        ConfigError: a run is unfinished or unreadable, or its signatures cannot be compared with this job's.
+    """
+    wanted = {"ngram": dedup.ngram, "bands": dedup.bands, "rows": dedup.rows, "seed": dedup.seed}
+    found = []
+    for run in dedup.against:
+        manifest_uri = io.join(run, layout.MANIFEST)
+        if not io.exists(manifest_uri):
+            raise ConfigError(
+                Problem("no-index", f"`{run}` is not a finished run: it has no {layout.MANIFEST}", "dedup.against")
+            )
+        manifest = io.read_json(manifest_uri)
+        theirs = {key: manifest["job"]["dedup"][key] for key in wanted}
+        if theirs != wanted:
+            raise ConfigError(
+                Problem(
+                    "other-signatures",
+                    f"`{run}` has signatures of other settings",
+                    "dedup.against",
+                    f"{json.dumps(wanted)}, got {json.dumps(theirs)}",
+                )
+            )
+        found.append((run, manifest))
+    return found
