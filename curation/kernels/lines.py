@@ -129,12 +129,12 @@ def _count_breaks(data: U8, offsets: I64) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _is_break(point: int, every_break: bool) -> bool:
+def _is_break(point: int | np.int64, every_break: bool) -> bool:
     if point == 10 or not every_break:
-        return point == 10
+        return bool(point == 10)
     if point < 0x85:
-        return (10 <= point <= 13) or (0x1C <= point <= 0x1E)
-    return point == 0x85 or point == 0x2028 or point == 0x2029
+        return bool((10 <= point <= 13) or (0x1C <= point <= 0x1E))
+    return bool(point == 0x85 or point == 0x2028 or point == 0x2029)
 
 
 @njit(nogil=True, cache=True)

@@ -92,7 +92,7 @@ def _table(batch: TextBatch, kernel: Callable[..., int], *tables: npt.NDArray[An
 
 
 @njit(nogil=True, cache=True)
-def decode(data: U8, i: int) -> tuple[np.int64, int]:
+def decode(data: U8, i: int | np.int64) -> tuple[np.int64, int]:
     """The code point at byte `i` of valid UTF-8, and its width in bytes."""
     b = np.int64(data[i])
     if b < 0x80:
