@@ -32,8 +32,9 @@ class DecontaminationSettings(Settings):
     files: tuple[str, ...] = Field(min_length=1)  # paths or globs of JSONL (.gz, .zst) or text files
     fields: tuple[str, ...] | None = None  # top-level JSON fields to read; null: every string
     ngram: int = Field(default=13, ge=2)  # Brown et al. 2020, appendix C; datatrove and lighteval use 12
-    # Share of an item's n-grams found in the document; chosen by measurement, see docs/reference/divergences.md.
-    min_coverage: float = Field(default=0.5, gt=0, le=1)
+    # Share of an item's n-grams found in the document. Measured with 19 evaluation files on 108,000 natural documents:
+    # no item of 13 words or more was covered by 0.12 to 0.5; below stand quotations of the US constitution.
+    min_coverage: float = Field(default=0.2, gt=0, le=1)
     min_item_words: int = Field(default=8, ge=1)  # shorter items are sayings and stock answers; not looked for
 
     @field_validator("files")
