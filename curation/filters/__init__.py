@@ -1,4 +1,4 @@
-"""Every filter, one file each. Importing this package imports every module in it, which fills `FILTERS`."""
+"""Every filter, one file each. Importing this package imports every module in it, which fills `FILTERS`: nothing to list here."""
 
 from importlib import import_module
 from pkgutil import iter_modules
