@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from curation.ruleset import load_ruleset, shipped_rulesets
+from curation.settings import parse
 
 REPO = Path(__file__).resolve().parents[2]
 SKIPPED = {".venv", ".git", "runs", "build", ".pytest_cache", "node_modules"}
@@ -58,8 +59,16 @@ def test_every_folder_opens_with_a_readme(folder: str) -> None:
 
 
 @pytest.mark.parametrize("path", YAML)
-def test_every_settings_file_is_a_mapping(path: str) -> None:
-    assert isinstance(yaml.safe_load((REPO / path).read_text(encoding="utf-8")), dict)
+def test_every_settings_file_is_a_ruleset_or_a_job_that_would_run(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from beam_jobs.config import CurateJob
+
+    monkeypatch.chdir(REPO)  # paths in a job are relative to where the command is started
+    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if "rules" in data:
+        assert load_ruleset(path).name == Path(path).stem
+    else:
+        job = parse(CurateJob, data, path, "this job")
+        assert [load_ruleset(arm).name for arm in job.arms]
 
 
 @pytest.mark.parametrize("name", shipped_rulesets())
