@@ -236,7 +236,11 @@ def scan(data, offsets, symbols, classes, roots, keys, values, terminal, looks, 
                 while token_stop < count and not (classes[points[token_stop]] & SPACE):
                     token_stop += 1
                 start, stop = at, token_stop
-                while start < stop and not (classes[points[start]] & WORD) and not _is_sign(points[start], leet, start + 1 < stop):
+                while (
+                    start < stop
+                    and not (classes[points[start]] & WORD)
+                    and not _is_sign(points[start], leet, start + 1 < stop)
+                ):
                     start += 1
                 while stop > start and not (classes[points[stop - 1]] & WORD) and points[stop - 1] != 0x24:
                     stop -= 1

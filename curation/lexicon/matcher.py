@@ -40,7 +40,7 @@ LEET = {
 }  # fmt: skip
 HIDDEN = ".-_·~^\u00ad\u200b\u200c\u200d\u2060\ufeff"  # separators that a disguised word may carry inside
 WILD = "*#%"
-HARD = "/\\=<>{}[]:;\"?&"  # a token with one of these is a link, markup or code, and is not unfolded
+HARD = '/\\=<>{}[]:;"?&'  # a token with one of these is a link, markup or code, and is not unfolded
 MIN_DISGUISED = 4  # letters; shorter terms are unfolded only when they demean and nothing else (severity 3)
 SMALL = 0x2100  # leet and kinds are looked up for code points below this
 
@@ -61,7 +61,9 @@ class Hits:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Hits:
         """The hits for which `mask` is true."""
-        return Hits(self.row[mask], self.start[mask], self.end[mask], self.entry[mask], self.folded[mask], self.guarded[mask])
+        return Hits(
+            self.row[mask], self.start[mask], self.end[mask], self.entry[mask], self.folded[mask], self.guarded[mask]
+        )
 
     def bounds(self, rows: int) -> npt.NDArray[np.int64]:
         """bounds[i]:bounds[i + 1] are the hits of row i; shape (rows + 1,)."""

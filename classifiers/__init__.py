@@ -1,0 +1,1 @@
+"""Texts to calibrated scores; no Beam."""
