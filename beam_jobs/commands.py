@@ -94,7 +94,8 @@ def run_curate(args: argparse.Namespace) -> int:
 def arm_table(manifest: dict[str, Any]) -> str:
     """The arms of a run as a text table."""
     rows = [("arm", "documents", "MB", "redacted", "dropped", "quarantined", "most frequent reasons")]
-    for name, arm in manifest["arms"].items():
+    for name in manifest["arm_order"]:
+        arm = manifest["arms"][name]
         reasons = sorted(arm["removed_by"].items(), key=lambda item: (-item[1], item[0]))[:3]
         rows.append(
             (

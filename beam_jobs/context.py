@@ -10,7 +10,6 @@ from beam_jobs import io
 from beam_jobs.config import CurateJob
 from curation.ruleset import ResolvedRule, ResolvedRuleset, load_ruleset, merge_rules
 from curation.settings import parse
-from curation.sources.base import InputSettings
 
 JOB = "work/job.json"
 
@@ -32,10 +31,6 @@ class RunContext:
     def required(self) -> frozenset[str]:
         """Full names of every signal that some arm judges."""
         return frozenset(name for arm in self.arms for name in arm.required)
-
-    @cached_property
-    def inputs(self) -> tuple[InputSettings, ...]:
-        return self.job.inputs()
 
     def rules_of(self, producer: str) -> list[ResolvedRule]:
         return [rule for _, rule in sorted(self.rules.items()) if rule.filter.producer == producer]

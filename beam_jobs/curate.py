@@ -104,7 +104,7 @@ def _record(run: Run, name: str, started: float, documents: int, done: int) -> N
 
 
 def _measure(run: Run) -> None:
-    tasks = plan_tasks(run.uri, run.plan.splits)
+    tasks = plan_tasks(run.uri, run.plan.splits, run.plan.settings)
     _map_pass(run, "measure", "beam_jobs.measure:measure_shard", tasks, {}, heavy=_measures_in_python(run.context))
 
 
@@ -135,7 +135,8 @@ def _dedup(run: Run) -> None:
     ]
     own = sum(shard.rows for shard in shards)
     shards += _earlier_shards(run)
-    run.progress.say(f"dedup: {own:,} documents" + (f" against {sum(s.rows for s in shards) - own:,}" if shards else ""))
+    earlier = sum(shard.rows for shard in shards) - own
+    run.progress.say(f"dedup: {own:,} documents" + (f" against {earlier:,} of earlier runs" if earlier else ""))
     stats = run_dedup(run.context, shards, run.runner)
     io.write_json(io.join(run.uri, layout.marker("dedup", 0)), {**stats, "documents": own})
     _record(run, "dedup", started, own, 1)
@@ -152,7 +153,8 @@ def _earlier_shards(run: Run) -> list[IndexShard]:
         for position in range(int(manifest["shards"])):
             rows = io.read_json(io.join(earlier, layout.marker("measure", position)))["documents"]
             index, documents = io.join(earlier, layout.index(position)), io.join(earlier, layout.documents(position))
-            shards.append(IndexShard(number, index, documents, rows, True))
+            copies = io.join(earlier, layout.duplicates(position))
+            shards.append(IndexShard(number, index, documents, rows, True, copies))
             number += 1
     return shards
 

@@ -53,6 +53,7 @@ class IndexShard:
     documents_uri: str
     rows: int
     fixed: bool
+    duplicates_uri: str | None = None  # of an earlier run: its duplicates are not kept, so nothing is compared with them
 
 
 class _EmitBands(beam.DoFn):  # type: ignore[misc]
@@ -66,12 +67,14 @@ class _EmitBands(beam.DoFn):  # type: ignore[misc]
             task = json.loads(line)
             with io.BeamOpener().open(task["uri"]) as stream:
                 table = pq.ParquetFile(stream).read(columns=list(self.columns))
-            keys = row_keys(task["shard"], np.arange(table.num_rows))
+            rows = np.arange(table.num_rows)
+            if task["duplicates"] is not None:
+                with io.BeamOpener().open(task["duplicates"]) as stream:
+                    rows = np.setdiff1d(rows, pq.ParquetFile(stream).read(columns=["row"])["row"].to_numpy())
+            keys = row_keys(task["shard"], rows)
             for name in self.columns:
-                if name == "sha256":
-                    yield content_hash(table[name])[:, 0], keys
-                else:
-                    yield table[name].to_numpy(), keys
+                buckets = content_hash(table[name])[:, 0] if name == "sha256" else table[name].to_numpy()
+                yield buckets[rows], keys
 
 
 class _BucketEdges(beam.DoFn):  # type: ignore[misc]
@@ -139,7 +142,7 @@ def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSett
         partitions = 1 << max(0, (rows * len(chosen) // PARTITION_ROWS).bit_length())
         target = io.join(context.run, f"work/dedup/edges-{group:03d}")
         tasks: list[Task] = [
-            {"shard": shard.number, "uri": shard.uri, "weight": shard.rows} for shard in shards if shard.rows
+            {"shard": s.number, "uri": s.uri, "duplicates": s.duplicates_uri, "weight": s.rows} for s in shards if s.rows
         ]
 
         def build(

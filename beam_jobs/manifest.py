@@ -54,6 +54,7 @@ def build_manifest(plan: Plan, passes: list[dict[str, Any]]) -> dict[str, Any]:
         "dedup": dedup,
         "documents": documents,
         "dead_letters": dead,
+        "arm_order": [arm.name for arm in plan.arms],
         "arms": arms,
         "conservation": {name: _conservation(name, arm, documents, dead) for name, arm in arms.items()},
         "files": files,

@@ -27,18 +27,18 @@ from curation.filters.base import DocumentBatch, arrow_type
 from curation.kernels.shingles import band_hashes, minhash
 from curation.kernels.text_batch import TextBatch
 from curation.normalise import normalise_batch
-from curation.sources import SOURCES
-from curation.sources.base import Split
+from curation.settings import parse
+from curation.sources import SOURCES, InputSettings, Split
 
 # Filters whose measuring needs a classifier, which `curation` may not import.
 MEASURERS = {"language": "classifiers.language:measure"}
 
 
 def measure_shard(task: Task, _: dict[str, Any]) -> None:
-    """Measure the split of `task` (shard, input, split) and write its shard."""
+    """Measure the split of `task` (shard, settings, split) and write its shard."""
     context = load_context(task["run"])
     shard, split = int(task["shard"]), Split.from_json(task["split"])
-    settings = context.inputs[task["input"]]
+    settings = parse(InputSettings, task["settings"], split.uri, "an input")
     started = time.monotonic()
     files = {
         "documents": (layout.documents(shard), DOCUMENTS),
@@ -165,9 +165,10 @@ def _measurer(name: str) -> Callable[..., dict[str, pa.Array]] | None:
     return cast("Callable[..., dict[str, pa.Array]]", getattr(import_module(module), function))
 
 
-def plan_tasks(run: str, splits: Sequence[tuple[int, Split]]) -> list[Task]:
+def plan_tasks(run: str, splits: Sequence[tuple[int, Split]], settings: Sequence[InputSettings]) -> list[Task]:
     """One task a split; its number is the shard's number."""
+    plain = [setting.model_dump(mode="json") for setting in settings]
     return [
-        {"run": run, "shard": shard, "input": index, "split": split.to_json(), "weight": split.bytes}
+        {"run": run, "shard": shard, "settings": plain[index], "split": split.to_json(), "weight": split.bytes}
         for shard, (index, split) in enumerate(splits)
     ]

@@ -74,7 +74,8 @@ def make_plan(job: CurateJob, where: str) -> Plan:
     ]
     inputs = io.identities([uri for uri, _ in files])
     passes = pass_fingerprints(job, arms, inputs, [setting for _, setting in files])
-    whole = fingerprint({"passes": passes, "arms": [arm.plain() for arm in arms], "job": _job_identity(job)})
+    identity = {key: value for key, value in _job_identity(job).items() if key != "dedup"}  # it is in the passes
+    whole = fingerprint({"passes": passes, "arms": [arm.plain() for arm in arms], "job": identity})
     return Plan(
         job, arms, inputs, [setting for _, setting in files], splits, whole, passes, io.join(job.output, whole)
     )
@@ -121,7 +122,8 @@ def _files(job: CurateJob, where: str) -> tuple[list[tuple[str, InputSettings]],
 
 def _job_identity(job: CurateJob) -> dict[str, Any]:
     plain = job.model_dump(mode="json", by_alias=True)
-    return {key: value for key, value in plain.items() if key not in {*EXECUTION_ONLY, "input", "arms", "limits"}}
+    left_out = {*EXECUTION_ONLY, "input", "arms", "limits"}
+    return {key: value for key, value in plain.items() if key not in left_out}
 
 
 def pass_fingerprints(
@@ -149,7 +151,11 @@ def pass_fingerprints(
         for prefix, rule in sorted(rules.items())
         if rule.filter.producer == "measure"
     }
-    dedup = plain["dedup"] if deduplicates else None
+    dedup = None
+    if deduplicates:
+        # An earlier run is what its manifest says, wherever it lies and whatever `latest` points to today.
+        earlier = [manifest["fingerprint"] for _, manifest in earlier_index(job.dedup)]
+        dedup = {**plain["dedup"], "against": earlier}
     context = RunContext("", job, tuple(arms))
     return {
         "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": dedup}),

@@ -57,6 +57,7 @@ class RunnerSettings:
                 f"--runner={LOCAL_RUNNER}",
                 f"--direct_running_mode={mode}",
                 f"--direct_num_workers={self.workers}",
+                "--default_sdk_harness_log_level=ERROR",
             ]
         )
 
