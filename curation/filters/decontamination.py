@@ -156,37 +156,31 @@ def _coverages(hits: Hits, index: EvaluationIndex) -> tuple[I64, I64, npt.NDArra
 
 
 def _matches(batch: TextBatch, table: WordTable, hits: Hits, index: EvaluationIndex, wanted: I64) -> pa.Array:
-    """Spans of the texts in `wanted` (document * texts + text, ascending); overlapping n-grams become one span."""
+    """Spans of the texts in `wanted` (document * texts + text, ascending); what touches and is of one item is one."""
     which, texts = _expanded(hits, index)
-    keys = hits.documents[which] * len(index.items) + texts
-    keep = np.isin(keys, wanted)
+    keep = np.isin(hits.documents[which] * len(index.items) + texts, wanted)
     which, texts = which[keep], texts[keep]
-    spans: set[tuple[int, int, int, str]] = set()
-    order = np.lexsort((hits.words[which], texts, hits.documents[which]))
-    current: tuple[int, int] | None = None
-    begin = end = 0
-    for k in [*order.tolist(), None]:
-        if k is not None:
-            hit = which[k]
-            owner = (int(hits.documents[hit]), int(texts[k]))
-            word, stop = int(hits.words[hit]), int(hits.words[hit] + hits.lengths[hit])
-            if owner == current and word <= end:
-                end = max(end, stop)
-                continue
-        if current is not None:
-            start = batch.offsets[current[0]]
-            at = len(batch.data[start : table.starts[begin]].tobytes().decode())
-            chars = len(batch.data[table.starts[begin] : table.ends[end - 1]].tobytes().decode())
-            spans.add((current[0], at, at + chars, index.items[current[1]]))
-        if k is not None:
-            current, begin, end = owner, word, stop
-    found = sorted(spans)
-    labels = sorted({span[3] for span in found})
+    ranges: dict[tuple[int, str], list[list[int]]] = {}  # (document, item) → word ranges
+    for k in np.argsort(hits.words[which], kind="stable").tolist():
+        hit = which[k]
+        word, stop = int(hits.words[hit]), int(hits.words[hit] + hits.lengths[hit])
+        mine = ranges.setdefault((int(hits.documents[hit]), index.items[texts[k]]), [])
+        if mine and word <= mine[-1][1]:
+            mine[-1][1] = max(mine[-1][1], stop)
+        else:
+            mine.append([word, stop])
+    spans = []
+    for (document, item), found in sorted(ranges.items()):
+        for first, stop in found:
+            start = batch.offsets[document]
+            at = len(batch.data[start : table.starts[first]].tobytes().decode())
+            chars = len(batch.data[table.starts[first] : table.ends[stop - 1]].tobytes().decode())
+            spans.append((document, at, at + chars, item))
+    spans.sort()
+    labels = sorted({span[3] for span in spans})
     ids = {label: number for number, label in enumerate(labels)}
-    rows, starts, ends, label_ids = (
-        np.array([(a, b, c, ids[label]) for a, b, c, label in found], np.int64).reshape(-1, 4).T
-    )
-    return spans_column(len(batch), rows, starts, ends, label_ids, labels)
+    columns = np.array([(a, b, c, ids[label]) for a, b, c, label in spans], np.int64).reshape(-1, 4)
+    return spans_column(len(batch), columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], labels)
 
 
 FILTERS.add("decontamination", Decontamination())

@@ -35,7 +35,7 @@ INTERNATIONAL = re.compile(r"\+[1-9](?:[ .-]?\(?\d\)?){7,14}")
 NORTH_AMERICAN = re.compile(
     r"(?:1[ .-])?(?:\([2-9]\d\d\) ?[2-9]\d\d[ .-]|[2-9]\d\d(?P<gap>[ .-])[2-9]\d\d(?P=gap))\d{4}"
 )
-VERSION_BEFORE = re.compile(r"(?:version|ver\.?|release|build|firmware|section|chapter|v\.?)[ :]*$", re.IGNORECASE)
+VERSION_BEFORE = re.compile(r"\b(?:version|ver\.?|release|build|firmware|section|chapter|v\.?)[ :]*$", re.IGNORECASE)
 
 
 class PiiSettings(Settings):

@@ -191,7 +191,15 @@ def _citations(data: U8, starts: I64, ends: I64) -> tuple[I64, I64, I64]:
 
 
 @njit(nogil=True, cache=True)
-def _sentence_ends_here(data: U8, i: int, stop: int, classes: U8, lower: I32, abbreviations: U64, start: int) -> bool:
+def _sentence_ends_here(
+    data: U8,
+    i: int | np.int64,
+    stop: int | np.int64,
+    classes: U8,
+    lower: I32,
+    abbreviations: U64,
+    start: int | np.int64,
+) -> bool:
     """Whether the end mark at byte `i` closes a sentence.
 
     It does when only closing marks stand between it and white space or the end of the line, the next letter is not
@@ -227,7 +235,7 @@ def _sentence_ends_here(data: U8, i: int, stop: int, classes: U8, lower: I32, ab
 
 
 @njit(nogil=True, cache=True)
-def _lower_hash(data: U8, start: int, stop: int, lower: I32) -> np.uint64:
+def _lower_hash(data: U8, start: int | np.int64, stop: int | np.int64, lower: I32) -> np.uint64:
     """The hash of ASCII letters `data[start:stop]` in lower case: `hash_of` of that word."""
     h = np.uint64(0xCBF29CE484222325)
     for i in range(start, stop):
@@ -235,6 +243,33 @@ def _lower_hash(data: U8, start: int, stop: int, lower: I32) -> np.uint64:
     h = (h ^ (h >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     h = (h ^ (h >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return h ^ (h >> np.uint64(33))
+
+
+@njit(nogil=True, cache=True)
+def _shape(
+    data: U8, start: int | np.int64, stop: int | np.int64, classes: U8, lower: I32, abbreviations: U64
+) -> tuple[int, int]:
+    """Words and sentences between two bytes. What follows the last end mark is a sentence if it has a word."""
+    words, inside, is_open, sentences = 0, False, False, 0
+    i = start
+    while i < stop:
+        point, width = decode(data, i)
+        if classes[point] & _SPACE:
+            inside = False
+        else:
+            words += not inside
+            inside = True
+        if classes[point] & _WORD:
+            is_open = True
+        elif (
+            is_open
+            and (point == 46 or point == 63 or point == 33)
+            and _sentence_ends_here(data, i, stop, classes, lower, abbreviations, start)
+        ):
+            sentences += 1
+            is_open = False
+        i += width
+    return words, sentences + is_open
 
 
 @njit(nogil=True, cache=True)
@@ -258,38 +293,25 @@ def _c4_lines(
     sentences = np.zeros(starts.shape[0], np.int32)
     c, n_citations = 0, citation_lines.shape[0]
     for line in range(starts.shape[0]):
-        i, stop = starts[line], ends[line]
-        last = np.zeros(3, np.uint8)  # the last bytes that are not part of a citation
-        words, inside, open_sentence, count = 0, False, False, 0
-        while i < stop:
-            while c < n_citations and (citation_lines[c] < line or citation_ends[c] <= i):
+        text, start, stop = data, starts[line], ends[line]
+        if c < n_citations and citation_lines[c] == line:  # rare: look at a copy without them
+            text, size, at = np.empty(stop - start, np.uint8), 0, start
+            while c < n_citations and citation_lines[c] == line:
+                for i in range(at, citation_starts[c]):
+                    text[size] = data[i]
+                    size += 1
+                at = citation_ends[c]
                 c += 1
-            if c < n_citations and citation_lines[c] == line and citation_starts[c] == i:
-                i = citation_ends[c]
-                continue
-            point, width = decode(data, i)
-            if classes[point] & _SPACE:
-                inside = False
-            else:
-                words += not inside
-                inside = True
-            if classes[point] & _WORD:
-                open_sentence = True
-            elif (
-                open_sentence
-                and (point == 46 or point == 63 or point == 33)
-                and _sentence_ends_here(data, i, stop, classes, lower, abbreviations, starts[line])
-            ):
-                count += 1
-                open_sentence = False
-            last[0], last[1], last[2] = last[1], last[2], data[i + width - 1]
-            i += width
-        sentences[line] = count + open_sentence
+            for i in range(at, stop):
+                text[size] = data[i]
+                size += 1
+            start, stop = np.int64(0), np.int64(size)
+        words, sentences[line] = _shape(text, start, stop, classes, lower, abbreviations)
+        last = text[stop - 1] if stop > start else np.uint8(0)
+        dots = stop - start >= 3 and text[stop - 1] == 46 and text[stop - 2] == 46 and text[stop - 3] == 46
         if longest_word[line] > max_word_chars:
             labels[line] = 1
-        elif check_end and (
-            last[2] >= 128 or not marks[last[2]] or (last[0] == 46 and last[1] == 46 and last[2] == 46)
-        ):
+        elif check_end and (last >= 128 or not marks[last] or dots):
             labels[line] = 2
         elif words < min_words:
             labels[line] = 3

@@ -69,18 +69,13 @@ def bits(char: str) -> int:
     return int(unicode_tables.classes()[ord(char)])
 
 
-def sentence_count(line: str, spans: list[tuple[int, int]]) -> int:
-    count, i, is_open = 0, 0, False
-    skip = dict(spans)
-    while i < len(line):
-        if i in skip:
-            i = skip[i]
-            continue
+def sentence_count(line: str) -> int:
+    count, is_open = 0, False
+    for i in range(len(line)):
         if bits(line[i]) & unicode_tables.WORD:
             is_open = True
         elif is_open and line[i] in ".?!" and ends_here(line, i):
             count, is_open = count + 1, False
-        i += 1
     return count + is_open
 
 
@@ -109,7 +104,6 @@ def plain_c4(text: str, end_marks: str | None, min_words: int) -> list[tuple[str
     for raw in text.splitlines():
         line = raw.strip()
         bare = CITATION.sub("", line)
-        # Citations are found in the whole line, white space at its ends included: no citation holds any.
         label = ""
         if any(len(word) > 1000 for word in line.split()):
             label = "long_word"
@@ -117,7 +111,7 @@ def plain_c4(text: str, end_marks: str | None, min_words: int) -> list[tuple[str
             label = "no_end_mark"
         elif len(bare.split()) < min_words:
             label = "too_few_words"
-        out.append((label, sentence_count(line, [m.span() for m in CITATION.finditer(line)])))
+        out.append((label, sentence_count(bare)))
     return out
 
 
