@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
@@ -135,6 +137,7 @@ class RawBatch:
 
     documents: pa.Table
     dead: list[DeadLetter]
+    offsets: npt.NDArray[np.int64]  # of each document, in the unit of `DeadLetter.offset`
 
 
 class Source(Protocol):

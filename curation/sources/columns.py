@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,11 @@ from curation.sources.records import Fields, id_text, metadata_json
 def one_line(error: BaseException) -> str:
     """The first line of an error's text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def only_dead(letter: DeadLetter) -> RawBatch:
+    """A batch without documents."""
+    return RawBatch(DOCUMENTS.empty_table(), [letter], np.zeros(0, np.int64))
 
 
 def raw_batches(batch: pa.RecordBatch, first_row: int, fields: Fields, limits: Limits, uri: str) -> Iterator[RawBatch]:
@@ -42,16 +48,20 @@ def raw_batches(batch: pa.RecordBatch, first_row: int, fields: Fields, limits: L
         )
     texts, errors = _texts(batch.column(name), name, limits)
     dead = [dead_letter(uri, first_row + row, error, raw) for row, error, raw in errors]
+    rows = np.arange(first_row, first_row + batch.num_rows)
     if errors:
         keep = np.ones(batch.num_rows, np.bool_)
         keep[[row for row, _, _ in errors]] = False
         mask = pa.array(keep)
         texts, batch = texts.filter(mask), batch.filter(mask)
+        rows = rows[keep]
     documents = _documents(batch, name, texts.cast(pa.string()), fields)
-    yield from _cut(documents, dead, limits)
+    yield from _cut(documents, rows, dead, limits)
 
 
-def _cut(documents: pa.Table, dead: list[DeadLetter], limits: Limits) -> Iterator[RawBatch]:
+def _cut(
+    documents: pa.Table, rows: npt.NDArray[np.int64], dead: list[DeadLetter], limits: Limits
+) -> Iterator[RawBatch]:
     sizes = pc.binary_length(documents["text"]).to_numpy().astype(np.int64)
     ends = np.cumsum(sizes)
     start = 0
@@ -59,10 +69,10 @@ def _cut(documents: pa.Table, dead: list[DeadLetter], limits: Limits) -> Iterato
         base = ends[start] - sizes[start]
         stop = int(np.searchsorted(ends, base + limits.batch_bytes)) + 1
         stop = min(stop, start + limits.batch_documents, len(sizes))
-        yield RawBatch(documents.slice(start, stop - start), dead)
+        yield RawBatch(documents.slice(start, stop - start), dead, rows[start:stop])
         start, dead = stop, []
     if dead:
-        yield RawBatch(documents.slice(0, 0), dead)
+        yield RawBatch(documents.slice(0, 0), dead, rows[:0])
 
 
 def _texts(column: pa.Array, name: str, limits: Limits) -> tuple[pa.Array, list[tuple[int, str, bytes]]]:

@@ -53,7 +53,7 @@ class JsonLines:
                     record = loads(data)
                     if record.__class__ is not dict:
                         raise RecordError("not a JSON object")
-                    add(record)
+                    add(record, offset)
                 except (ValueError, RecordError) as error:
                     _second_look(rows, Line(data, offset), split.uri, error)
                 if rows.is_full():
@@ -79,7 +79,7 @@ def _second_look(rows: Rows, line: Line, uri: str, error: Exception) -> None:
                 data = data.removeprefix(UTF8_BOM)
                 if not data.strip():
                     return
-            rows.add(_lenient(data), dumps=_ascii_metadata)
+            rows.add(_lenient(data), line.offset, dumps=_ascii_metadata)
         except RecordError as reason:
             error = reason
         else:

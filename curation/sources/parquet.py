@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.document import DOCUMENTS
 from curation.sources.base import (
     SOURCES,
     FileOpener,
@@ -22,7 +22,7 @@ from curation.sources.base import (
     dead_letter,
     unreadable,
 )
-from curation.sources.columns import one_line, raw_batches
+from curation.sources.columns import one_line, only_dead, raw_batches
 from curation.sources.records import Fields
 
 
@@ -63,7 +63,7 @@ class Parquet:
                         done += batch.num_rows
                 except (pa.ArrowException, OSError) as error:
                     lost = f"unreadable row group {group}: {info.num_rows - done} rows lost: {one_line(error)}"
-                    yield RawBatch(DOCUMENTS.empty_table(), [dead_letter(split.uri, first + done, lost)])
+                    yield only_dead(dead_letter(split.uri, first + done, lost))
                 first += info.num_rows
 
 
@@ -75,7 +75,8 @@ def _open(stream: BinaryIO, uri: str) -> pq.ParquetFile:
 
 
 def _stored_bytes(info: pq.RowGroupMetaData) -> int:
-    return int(sum(info.column(column).total_compressed_size for column in range(info.num_columns)))
+    sizes = [info.column(column).total_compressed_size for column in range(info.num_columns)]
+    return int(np.sum(sizes, dtype=np.int64))
 
 
 def _rows_a_batch(info: pq.RowGroupMetaData, limits: Limits) -> int:

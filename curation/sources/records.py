@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -96,13 +97,19 @@ class Rows:
 
     def _clear(self) -> None:
         self.ids: list[str] = []
+        self.offsets: list[int] = []
         self.texts: list[str] = []
         self.sources: list[str] = []
         self.urls: list[str | None] = []
         self.metadata: list[bytes | None] = []
         self.chars = 0
 
-    def add(self, record: dict[str, Any], dumps: Callable[[Mapping[str, Any]], bytes | None] = metadata_json) -> None:
+    def add(
+        self,
+        record: dict[str, Any],
+        offset: int,
+        dumps: Callable[[Mapping[str, Any]], bytes | None] = metadata_json,
+    ) -> None:
         """Append the row of `record`, which is emptied of the fields that became columns.
 
         Raises:
@@ -137,6 +144,7 @@ class Rows:
             doc_id = doc_id_of(source, url, text)
         metadata = dumps(record) if record else None
         self.ids.append(doc_id)
+        self.offsets.append(offset)
         self.texts.append(text)
         self.sources.append(source)
         self.urls.append(url)
@@ -162,7 +170,7 @@ class Rows:
             ],
             schema=DOCUMENTS,
         )
-        batch = RawBatch(table, self.dead)
+        batch = RawBatch(table, self.dead, np.array(self.offsets, np.int64))
         self._clear()
         self.dead = []
         return batch

@@ -107,8 +107,8 @@ def gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 out = decoder.decompress(data, OUTPUT_BYTES)
             except zlib.error as error:
-                yield from _before_break(snapshot, data)
-                raise BrokenStreamError(f"corrupt gzip: {_reason(error)}") from None
+                yield from before_break(snapshot, data)
+                raise BrokenStreamError(f"corrupt gzip: {zlib_reason(error)}") from None
             fed = True
             if out:
                 yield out
@@ -128,7 +128,7 @@ def _rest(decoder: zlib._Decompress) -> Iterator[bytes]:
         yield out
 
 
-def _before_break(decoder: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+def before_break(decoder: zlib._Decompress, data: bytes) -> Iterator[bytes]:
     """What `data` holds before the byte that zlib refuses: fed one byte at a time from the last good state."""
     good = []
     try:
@@ -140,7 +140,7 @@ def _before_break(decoder: zlib._Decompress, data: bytes) -> Iterator[bytes]:
         yield out
 
 
-def _reason(error: zlib.error) -> str:
+def zlib_reason(error: zlib.error) -> str:
     return str(error).split(": ", 1)[-1].split("while decompressing")[-1].strip()
 
 
