@@ -98,7 +98,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str | None =
     """The problem of a name that is not in a registry, listing what is."""
     names = sorted(known)
     return Problem(
-        code=f"unknown-{kind}",
+        code="unknown-" + kind.partition(" of ")[0].replace(" ", "-"),  # codes are one word, whatever the kind says
         message=f"`{name}` is not a known {kind}",
         where=where,
         expected=f"one of: {', '.join(names)}" if names else "nothing: the registry is empty",

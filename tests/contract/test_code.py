@@ -98,3 +98,22 @@ def test_every_todo_has_an_issue_number() -> None:
     ]
 
     assert found == []
+
+
+def used_codes() -> set[str]:
+    """The first argument of every `Problem(...)` in the packages."""
+    calls = [
+        node
+        for path in sources(*PACKAGES)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem"
+    ]
+    first = [call.args[0] if call.args else next(k.value for k in call.keywords if k.arg == "code") for call in calls]
+    return {value.value for value in first if isinstance(value, ast.Constant) and isinstance(value.value, str)}
+
+
+def test_every_error_code_is_documented() -> None:
+    documented = set(re.findall(r"^\| `([a-z-]+)`", (REPO / "docs/reference/errors.md").read_text(), re.M))
+
+    assert used_codes() - documented == set()
+    assert {code for code in documented - used_codes() if not code.startswith("unknown-")} == set()

@@ -93,3 +93,9 @@ def test_an_unknown_name_lists_what_exists_in_order() -> None:
 
 def test_an_unknown_name_in_an_empty_registry_says_so() -> None:
     assert unknown_name("source", "csv", []).expected == "nothing: the registry is empty"
+
+
+def test_the_code_of_an_unknown_name_is_one_word_whatever_the_kind_says() -> None:
+    codes = [unknown_name(kind, "x", []).code for kind in ("arm to match", "reason code of filter `c4`")]
+
+    assert codes == ["unknown-arm-to-match", "unknown-reason-code"]
