@@ -108,7 +108,9 @@ def used_codes() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem"
     ]
-    first = [call.args[0] if call.args else next(k.value for k in call.keywords if k.arg == "code") for call in calls]
+    first = [
+        call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "code"), None) for call in calls
+    ]
     return {value.value for value in first if isinstance(value, ast.Constant) and isinstance(value.value, str)}
 
 
