@@ -1,0 +1,234 @@
+"""Fit jobs: labelled sets → a model, its calibration, its thresholds, its card. Deterministic given the seed.
+
+`fit_toxicity` is here, the context model in `fit_context.py`; `commands.py` calls both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from classifiers.calibration import Calibration, expected_calibration_error, fit_isotonic
+from classifiers.evaluate import auroc, average_precision, recall_at_fpr, with_interval
+from classifiers.labelled import LabelledSet, Row, load_set
+from classifiers.tokens import Tokens, tokenize
+from classifiers.toxicity_fasttext import NEGATIVE, POSITIVE, FastTextToxicity
+from classifiers.windows import Windows, WindowSettings, cut, row_top_mean
+from curation.kernels.text_batch import TextBatch
+from curation.lexicon.entries import load_lexicon
+from curation.lexicon.matcher import Matcher
+from curation.settings import Settings
+
+F64 = npt.NDArray[np.float64]
+IDENTITY = Calibration((-1e9, 1e9), (-1e9, 1e9))
+MAX_MODEL_BYTES = 5_000_000
+
+
+class FastTextSettings(Settings):
+    """Training settings. Chosen on the calibration split: more epochs or a wider matrix scored lower there."""
+
+    dim: int = 16
+    epoch: int = 3
+    lr: float = 0.1
+    buckets: int = 200_000
+    word_ngrams: int = 2
+    min_count: int = 3
+    max_windows: int = 6  # of one clean row, so that a long page does not outweigh a hundred comments
+
+
+class FitJob(Settings):
+    """A `kind: fit` job."""
+
+    kind: Literal["fit"]
+    classifier: Literal["toxicity", "context"]
+    data: str
+    output: str
+    seed: int = 17
+    sets: tuple[LabelledSet, ...] = Field(min_length=1)
+    unseen: tuple[LabelledSet, ...] = ()
+    fasttext: FastTextSettings = FastTextSettings()
+    windows: WindowSettings = WindowSettings()
+    top_share: float = 0.2
+    # The band handed to the second stage: it starts where first-stage recall of toxic windows is still band_recall and
+    # ends where its precision reaches band_precision.
+    band_recall: float = 0.98
+    band_precision: float = 0.95
+    # The stated target of the document threshold: this share of held-out ordinary web text may exceed it.
+    web_fpr: float = 0.01
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All rows of a job as one batch, with windows, labels and splits."""
+
+    rows: Sequence[Row]
+    tokens: Tokens
+    windows: Windows
+    toxic: F64
+    split: npt.NDArray[np.str_]
+    source: npt.NDArray[np.str_]
+
+
+def load_corpus(job: FitJob, sets: Sequence[LabelledSet]) -> Corpus:
+    """Rows of `sets`; unlabelled text that holds a demeaning term is left out, because it may not be clean."""
+    root = Path(job.data)
+    rows = [row for spec in sets for row in load_set(spec, root, job.seed)]
+    unlabelled = {spec.name for spec in sets if spec.all_clean}
+    lexicon = load_lexicon("english")
+    hits = Matcher(lexicon).find(TextBatch.of([row.text for row in rows]))
+    doubtful = np.array([e.category in {"slur", "insult", "hate_ideology"} and e.severity > 0 for e in lexicon.entries])
+    suspect = np.zeros(len(rows), bool)
+    suspect[hits.row[doubtful[hits.entry] & ~hits.guarded]] = True
+    rows = [row for row, bad in zip(rows, suspect, strict=True) if not (bad and row.source in unlabelled)]
+    tokens = tokenize(TextBatch.of([row.text for row in rows]))
+    return Corpus(
+        rows,
+        tokens,
+        cut(tokens, job.windows),
+        np.array([row.toxic for row in rows], np.float64),
+        np.array([row.split(job.seed) for row in rows]),
+        np.array([row.source for row in rows]),
+    )
+
+
+def fit_toxicity(job: FitJob) -> dict[str, Any]:
+    """Train, quantise, calibrate, measure; write toxicity.ftz, .json and .md into `job.output`. Returns the card."""
+    import fasttext
+
+    corpus = load_corpus(job, job.sets)
+    out = Path(job.output)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / "train.txt"
+        lines.write_text("\n".join(training_lines(corpus, job)) + "\n", encoding="utf-8")
+        settings = job.fasttext
+        model = fasttext.train_supervised(
+            str(lines), dim=settings.dim, epoch=settings.epoch, lr=settings.lr, bucket=settings.buckets,
+            wordNgrams=settings.word_ngrams, minCount=settings.min_count, minn=0, maxn=0,
+            thread=1, seed=job.seed, verbose=0,
+        )  # fmt: skip
+        model.quantize(qnorm=True, retrain=False, dsub=2)
+        model.save_model(str(out / "toxicity.ftz"))
+    size = (out / "toxicity.ftz").stat().st_size
+    if size > MAX_MODEL_BYTES:
+        raise ValueError(f"the quantised model has {size} bytes, more than {MAX_MODEL_BYTES}")
+    card = _toxicity_card(job, corpus, out / "toxicity.ftz")
+    (out / "toxicity.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    from classifiers.cards import toxicity_card
+
+    (out / "toxicity.md").write_text(toxicity_card(card), encoding="utf-8")
+    return card
+
+
+def training_lines(corpus: Corpus, job: FitJob) -> list[str]:
+    """fastText lines of the training split, shuffled by seed: a window each, but a toxic row whole.
+
+    Nobody labelled which window of a toxic comment is toxic, so its first two windows' worth of words stay together.
+    """
+    windows, tokens = corpus.windows, corpus.tokens
+    words = tokens.data.tobytes()
+
+    def line(label: str, first: int, last: int) -> str:
+        cuts = tokens.offsets[first : last + 1].tolist()
+        pieces = [words[a:b].decode("utf-8", "ignore") for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        return f"{label} {' '.join(pieces)}"
+
+    lines = []
+    for index in np.flatnonzero(corpus.split == "train").tolist():
+        a, b = int(windows.bounds[index]), int(windows.bounds[index + 1])
+        if a == b:
+            continue
+        if corpus.toxic[index]:
+            stop = min(int(windows.last[b - 1]), int(windows.first[a]) + 2 * job.windows.max_tokens)
+            lines.append(line(POSITIVE, int(windows.first[a]), stop))
+        else:
+            stop = min(b, a + job.fasttext.max_windows)
+            lines += [line(NEGATIVE, int(windows.first[w]), int(windows.last[w])) for w in range(a, stop)]
+    order = np.random.default_rng(job.seed).permutation(len(lines))
+    return [lines[k] for k in order]
+
+
+def document_scores(model: FastTextToxicity, corpus: Corpus, top_share: float) -> F64:
+    """Calibrated document score of every row, by the scorer's own rule."""
+    values = row_top_mean(model.probabilities(corpus.tokens, corpus.windows), corpus.windows.bounds, top_share)
+    return np.nan_to_num(values)
+
+
+def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
+    raw = FastTextToxicity(path, IDENTITY)
+    windows = corpus.windows
+    logits = raw.logits(corpus.tokens, windows)
+    # A toxic row's label is true of its worst window, a clean row's of all of them.
+    worst = np.zeros(len(windows), bool)
+    for index in range(len(corpus.rows)):
+        a, b = windows.bounds[index], windows.bounds[index + 1]
+        if b > a:
+            worst[a + int(np.argmax(logits[a:b]))] = True
+    toxic_window = corpus.toxic[windows.row]
+    usable = (toxic_window == 0) | worst
+    held = usable & (corpus.split[windows.row] == "calibration")
+    calibration = fit_isotonic(logits[held], toxic_window[held])
+    model = FastTextToxicity(path, calibration)
+    probability = calibration.apply(logits)
+    score = document_scores(model, corpus, job.top_share)
+    test = corpus.split == "test"
+    test_windows = usable & (corpus.split[windows.row] == "test")
+    web = np.isin(corpus.source, [s.name for s in job.sets if s.all_clean]) & (corpus.split == "calibration")
+    per_set = {
+        name: _metrics(score[chosen], corpus.toxic[chosen], job.seed)
+        for name in sorted({spec.name for spec in job.sets})
+        for chosen in [test & (corpus.source == name)]
+        if 0 < corpus.toxic[chosen].mean() < 1
+    }
+    unseen = {}
+    for spec in job.unseen:
+        other = load_corpus(job, [spec])
+        unseen[spec.name] = _metrics(document_scores(model, other, job.top_share), other.toxic, job.seed)
+    return {
+        "version": "1",
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        "calibration": calibration.plain(),
+        "band": _band(probability[held], toxic_window[held], job),
+        "threshold": round(float(np.quantile(score[web], 1 - job.web_fpr)), 4),
+        "sets": [spec.model_dump(mode="json", exclude_defaults=True) for spec in job.sets],
+        "unseen_sets": [spec.name for spec in job.unseen],
+        "rows": {"toxic": int(corpus.toxic.sum()), "clean": int((1 - corpus.toxic).sum())},
+        "settings": job.fasttext.model_dump(mode="json"),
+        "seed": job.seed,
+        "bytes": path.stat().st_size,
+        "metrics": {
+            "all": _metrics(score[test], corpus.toxic[test], job.seed),
+            "sets": per_set,
+            "unseen": unseen,
+            "ece_windows": round(expected_calibration_error(probability[test_windows], toxic_window[test_windows]), 4),
+            "web_above_half": round(float((score[web] >= 0.5).mean()), 4),
+        },
+    }
+
+
+def _metrics(score: F64, toxic: F64, seed: int) -> dict[str, Any]:
+    return {
+        "auroc": with_interval(auroc, score, toxic, seed).plain(),
+        "auprc": with_interval(average_precision, score, toxic, seed).plain(),
+        "recall_at_5_percent_fpr": round(recall_at_fpr(score, toxic, 0.05), 4),
+        "toxic_share": round(float(toxic.mean()), 4),
+    }
+
+
+def _band(probability: F64, toxic: F64, job: FitJob) -> list[float]:
+    """[low, high]: below low the first stage may say clean, above high it may say toxic."""
+    low = float(np.quantile(probability[toxic == 1], 1 - job.band_recall))
+    order = np.argsort(-probability, kind="stable")
+    precision = np.cumsum(toxic[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(precision >= job.band_precision)
+    high = float(probability[order[good[-1]]]) if len(good) else 1.0
+    return [round(low, 4), round(max(high, low), 4)]
