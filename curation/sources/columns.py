@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from curation.document import DOCUMENTS, DeadLetter, doc_id_of
 from curation.errors import ConfigError, Problem
 from curation.sources.base import Limits, RawBatch, dead_letter
-from curation.sources.records import Fields, id_text, metadata_json
+from curation.sources.records import Fields, metadata_json
 
 
 def one_line(error: BaseException) -> str:
@@ -180,7 +180,8 @@ def _ids(
             kind = batch.column(name).type
             if pa.types.is_integer(kind) or pa.types.is_floating(kind):
                 used.add(name)
-                ids = pa.array([id_text(value) for value in batch.column(name).to_pylist()], pa.string())
+                numbers = batch.column(name).to_pylist()  # NaN is how a float column says that there is none
+                ids = pa.array([None if n is None or n != n else str(n) for n in numbers], pa.string())
         if name in used:
             break
     if not ids.null_count:

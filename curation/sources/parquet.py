@@ -81,7 +81,7 @@ def _stored_bytes(info: pq.RowGroupMetaData) -> int:
 
 def _rows_a_batch(info: pq.RowGroupMetaData, limits: Limits) -> int:
     """Rows whose decoded columns take about `limits.batch_bytes`, by the row group's mean."""
-    mean = max(1, info.total_byte_size // max(1, info.num_rows))
+    mean: int = max(1, info.total_byte_size // max(1, info.num_rows))
     return max(1, min(limits.batch_documents, limits.batch_bytes // mean))
 
 

@@ -50,11 +50,18 @@ class Fields:
 
 
 def id_text(value: object) -> str | None:
-    """An id as a string, None when there is none; numbers as JSON writes them."""
+    """An id as a string, None when there is none; numbers as JSON writes them.
+
+    Raises:
+        RecordError: a number that has lost digits.
+    """
     if isinstance(value, str):
         return value or None
     if value is None or isinstance(value, bool):
         return None
+    if isinstance(value, float) and abs(value) >= 2**63:
+        # The fast JSON parser rounds integers of more than 64 bits: two records would share an id.
+        raise RecordError("the id is a number of more than 64 bits: write it as a string")
     if isinstance(value, int | float):
         return str(value)
     return None
