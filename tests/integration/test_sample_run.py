@@ -131,7 +131,18 @@ def test_natural_english_stays(outcome: Outcome) -> None:
 def test_hostile_use_goes_and_most_talk_about_it_stays(outcome: Outcome) -> None:
     # A floor, not the claim: docs/results has what the models reach on labelled sets.
     assert outcome.kept_share("curated", "toxic_use") <= 0.1
-    assert outcome.kept_share("curated", *TALK) >= 0.7
+    assert outcome.kept_share("curated", *TALK) >= 0.65
+
+
+@pytest.mark.parametrize("arm", ["toxicity", "curated"])
+def test_a_text_in_another_language_is_not_taken_for_hate(outcome: Outcome, arm: str) -> None:
+    """The models are English: to them every German article is the English verb "die"."""
+    scored = {
+        i: codes for i, codes in outcome.codes[arm].items() if not any(code.startswith("dedup.") for code in codes)
+    }
+    flagged = [i for i in outcome.ids("other_language") if scored.get(i)]
+
+    assert len(flagged) <= 0.02 * len(outcome.ids("other_language")), flagged[:10]
 
 
 def test_a_blocklist_removes_what_it_should_keep(outcome: Outcome) -> None:
