@@ -120,3 +120,9 @@ def measure(batch: DocumentBatch, settings: LanguageSettings) -> dict[str, pa.Ar
         "score": pa.array(scores),
         "wanted": pa.array(np.where(is_wanted, scores, np.float32(0))),
     }
+
+
+def resources(settings: LanguageSettings) -> list[dict[str, str]]:
+    """The manifest's row of the model in use; its version is the name of the file."""
+    model = classifier(settings.model, settings.model_sha256)
+    return [{"name": "language", "version": model.name, "sha256": model.sha256, "kind": "model"}]

@@ -9,7 +9,16 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from classifiers.language import PIECE_CHARS, SHIPPED, SHIPPED_SHA256, UNKNOWN, LanguageClassifier, measure, sample
+from classifiers.language import (
+    PIECE_CHARS,
+    SHIPPED,
+    SHIPPED_SHA256,
+    UNKNOWN,
+    LanguageClassifier,
+    measure,
+    resources,
+    sample,
+)
 from curation.document import DOCUMENTS
 from curation.errors import ConfigError
 from curation.filters.base import DocumentBatch
@@ -117,6 +126,12 @@ def test_wrong_missing_and_broken_models_are_named(tmp_path: Path) -> None:
 def rows(path: Path) -> list[dict[str, object]]:
     with path.open("rb") as stream, zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stream) as reader:
         return [json.loads(line) for line in io.TextIOWrapper(reader, "utf-8")]
+
+
+def test_the_manifest_names_the_model_by_its_file_and_hash() -> None:
+    row = {"name": "language", "version": "lid.176.ftz", "sha256": SHIPPED_SHA256, "kind": "model"}
+
+    assert resources(LanguageSettings()) == [row]
 
 
 def test_other_languages_of_the_ground_truth_are_separated(data: Path) -> None:
