@@ -135,9 +135,10 @@ def _scan(data: U8, offsets: I64, out: I64) -> int:
                     out[0, found], out[1, found], out[2, found] = d, i, end
                     out[3, found], out[4, found] = char, kind
                 found += 1
-                char += end - i  # every candidate is ASCII
-                i = end
-                continue
+                if kind != PHONE or 48 <= b <= 57:  # behind a bracket or plus an address may still stand
+                    char += end - i  # every candidate is ASCII
+                    i = end
+                    continue
             char += 1
             i += 1
             while i < stop and (data[i] & 0xC0) == 0x80:
