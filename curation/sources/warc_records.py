@@ -182,7 +182,7 @@ def _records(reader: Reader, uri: str, limits: Limits, stop: int | None) -> Iter
                 return
             found = _record(reader, uri, limits, place)
         except BrokenStreamError as error:
-            found = _dead(uri, place or reader.place(), error.problems[0].message)
+            found = _dead(uri, Place((place or reader.place()).offset, 0), error.problems[0].message)
             reader.drop()
         if found is not None:
             yield found
@@ -288,35 +288,37 @@ def _members(stream: BinaryIO, uri: str, start: int) -> Iterator[Chunk]:
             continue
         if len(window.data) < 2:
             window.more()
-        if not window.data.startswith(GZIP_MAGIC):
-            yield Chunk(b"", window.offset, "no gzip member where one should begin")
+        member = window.offset
+        error: str | None = "no gzip member where one should begin"
+        if window.data.startswith(GZIP_MAGIC):
+            error = yield from _member(window)
+            if error is None:
+                continue
+        if window.data:
             window.consume(1)
-        elif (yield from _member(window)):
-            continue
-        if not window.find_record():
+        found = window.find_record()
+        yield Chunk(b"", member, f"{error}; the next record is at byte {window.offset}" if found else error)
+        if not found:
             return
 
 
-def _member(window: _Window) -> Generator[Chunk, None, bool]:
-    """The bytes of the member that begins here; returns False when it broke."""
+def _member(window: _Window) -> Generator[Chunk, None, str | None]:
+    """The bytes of the member that begins here; returns how it is broken, if it is."""
     member = window.offset
     decoder = zlib.decompressobj(31)
     while not decoder.eof:
         if not window.data and not window.more():
             if rest := decoder.flush():
                 yield Chunk(rest, member)
-            yield Chunk(b"", member, "truncated gzip: the file ends inside a member")
-            return False
+            return None if decoder.eof else "truncated gzip: the file ends inside a member"
         snapshot = decoder.copy()
         try:
             data = decoder.decompress(window.data, OUTPUT_BYTES)
         except zlib.error as error:
-            for data in before_break(snapshot, window.data):
-                yield Chunk(data, member)
-            yield Chunk(b"", member, f"corrupt gzip: {zlib_reason(error)}")
-            window.consume(1)
-            return False
+            for good in before_break(snapshot, window.data):
+                yield Chunk(good, member)
+            return f"corrupt gzip: {zlib_reason(error)}"
         window.consume(len(window.data) - len(decoder.unused_data) - len(decoder.unconsumed_tail))
         if data:
             yield Chunk(data, member)
-    return True
+    return None
