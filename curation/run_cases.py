@@ -1,0 +1,169 @@
+"""Which documents of a run to show: found by verdict, reason or disagreement, and a sample that is always the same.
+
+Called by `inspect` and by the report. A case is a document under one arm; the sample is the documents of the smallest
+hash of their id, so it depends neither on shards nor on order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.document import VERDICTS
+from curation.errors import ConfigError, unknown_name
+from curation.finished_run import I8, KEEP, REDACT, Bools, FinishedRun, lowest_hashes, part, verdict_codes
+
+UNTOLD = frozenset({"dedup"})  # filters whose removals say nothing against a text
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for; everything given must hold."""
+
+    verdict: str | None = None  # None: anything but keep
+    reason: str | None = None  # a code, or a filter's name for all its codes
+    kept_though_flagged: bool = False
+
+
+@dataclass
+class Case:
+    """One document under one arm."""
+
+    arm: str
+    shard: int
+    row: int
+    doc_id: str
+    verdict: str
+    reasons: list[dict[str, Any]]
+    mentions: list[dict[str, Any]] = field(default_factory=list)
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)  # other arm → reason codes that removed it there
+    text: str = ""
+    source: str = ""
+    url: str | None = None
+    carried: str | None = None  # the text as the arm has it, when redacted
+
+
+def reason_codes(run: FinishedRun, arm: str, given: str) -> frozenset[str]:
+    """The codes that `given` names in an arm: itself, or all codes of a filter.
+
+    Raises:
+        ConfigError: the arm has no such reason; lists those it has.
+    """
+    known = sorted(run.manifest["arms"][arm]["removed_by"])
+    chosen = frozenset(code for code in known if code == given or code.startswith(f"{given}."))
+    if not chosen:
+        raise ConfigError(unknown_name("reason", given, known, f"arm `{arm}`"))
+    return chosen
+
+
+def find_cases(
+    run: FinishedRun, arm: str, wanted: Wanted, count: int, shards: Sequence[int] | None = None
+) -> tuple[list[Case], int]:
+    """Up to `count` cases with their texts, and how many there are in all.
+
+    Args:
+        shards: look only there; None: everywhere.
+    """
+    codes = reason_codes(run, arm, wanted.reason) if wanted.reason else None
+    best: list[Case] = []
+    total = 0
+    for shard in range(run.shards) if shards is None else shards:
+        table = run.decisions(arm, shard, ["doc_id", "verdict", "reasons"])
+        verdicts = verdict_codes(table["verdict"])
+        mask = _verdict_mask(run, arm, shard, wanted, verdicts, table["reasons"])
+        if codes is not None:
+            mask &= rows_with_codes(table["reasons"], codes)
+        rows = np.flatnonzero(mask)
+        total += len(rows)
+        ids = table["doc_id"].take(pa.array(rows)).to_pylist()
+        for position in lowest_hashes(ids, count):
+            row = int(rows[position])
+            reasons = table["reasons"][row].as_py()
+            best.append(Case(arm, shard, row, ids[position], VERDICTS[verdicts[row]], reasons))
+        chosen = sorted(lowest_hashes([case.doc_id for case in best], count))
+        best = [best[position] for position in chosen]
+    best = [best[position] for position in lowest_hashes([case.doc_id for case in best], count)]
+    _fill(run, best)
+    return best, total
+
+
+def _verdict_mask(
+    run: FinishedRun, arm: str, shard: int, wanted: Wanted, verdicts: I8, reasons: pa.ChunkedArray
+) -> Bools:
+    if wanted.kept_though_flagged:
+        flagged = np.asarray(pc.list_value_length(reasons).to_numpy()) > 0
+        mentions = run.decisions(arm, shard, ["mentions"])["mentions"]
+        flagged |= np.asarray(pc.list_value_length(mentions).to_numpy()) > 0
+        for other in flagging_arms(run, arm):
+            theirs = run.decisions(other, shard, ["verdict", "reasons"])
+            speaks = rows_with_codes(theirs["reasons"], _told(run, other))
+            flagged |= (verdict_codes(theirs["verdict"]) != KEEP) & speaks
+        return np.asarray((verdicts == KEEP) & flagged, bool)
+    if wanted.verdict is not None:
+        return np.asarray(verdicts == VERDICTS.index(wanted.verdict), bool)
+    return np.asarray(verdicts != KEEP, bool)
+
+
+def flagging_arms(run: FinishedRun, arm: str) -> list[str]:
+    """Other arms with a rule that says something against a text (not only that it is a copy, or drawn at random)."""
+    return [other for other in run.arms if other != arm and _told(run, other)]
+
+
+def _told(run: FinishedRun, arm: str) -> frozenset[str]:
+    """The reason codes of an arm that say something against a text."""
+    rules = run.manifest["arms"][arm]["ruleset"]["rules"]
+    prefixes = tuple(f"{rule['as']}." for rule in rules if rule["filter"] not in UNTOLD)
+    return frozenset(c for c in run.manifest["arms"][arm]["removed_by"] if prefixes and c.startswith(prefixes))
+
+
+def rows_with_codes(reasons: pa.ChunkedArray, codes: frozenset[str]) -> Bools:
+    """Which rows of a reasons column have a reason of one of `codes`."""
+    mask = np.zeros(len(reasons), bool)
+    first = 0
+    for chunk in reasons.chunks:
+        hit = pc.is_in(pc.struct_field(chunk.flatten(), "code"), value_set=pa.array(sorted(codes), pa.string()))
+        owners = np.repeat(np.arange(len(chunk)), np.asarray(chunk.value_lengths(), np.int64))
+        mask[first + owners[np.asarray(hit.to_numpy(zero_copy_only=False), bool)]] = True
+        first += len(chunk)
+    return mask
+
+
+def _fill(run: FinishedRun, cases: Sequence[Case]) -> None:
+    """Texts, mentions, what other arms did, and redacted texts, read shard by shard."""
+    for shard in sorted({case.shard for case in cases}):
+        here = [case for case in cases if case.shard == shard]
+        rows = [case.row for case in here]
+        for case, found in zip(here, run.documents_at(shard, rows, ["text", "source", "url"]), strict=True):
+            case.text, case.source, case.url = found["text"], found["source"], found["url"]
+        for arm in sorted({case.arm for case in here}):
+            mine = [case for case in here if case.arm == arm]
+            decided = run.decisions(arm, shard, ["verdict", "mentions"])
+            for case in mine:
+                case.mentions = decided["mentions"][case.row].as_py()
+            _fill_carried(run, arm, shard, mine, verdict_codes(decided["verdict"]))
+        for case in here:
+            case.elsewhere = {}
+        for other in sorted({other for case in here for other in flagging_arms(run, case.arm)}):
+            theirs = run.decisions(other, shard, ["verdict", "reasons"])
+            told = _told(run, other)
+            for case in here:
+                if other == case.arm or theirs["verdict"][case.row].as_py() == "keep":
+                    continue
+                codes = [r["code"] for r in theirs["reasons"][case.row].as_py() if r["code"] in told]
+                if codes:
+                    case.elsewhere[other] = list(dict.fromkeys(codes))
+
+
+def _fill_carried(run: FinishedRun, arm: str, shard: int, cases: Sequence[Case], verdicts: I8) -> None:
+    redacted = [case for case in cases if case.verdict == "redact"]
+    if not redacted:
+        return
+    rank = np.cumsum((verdicts == KEEP) | (verdicts == REDACT)) - 1
+    rows = [int(rank[case.row]) for case in redacted]
+    for case, found in zip(redacted, run.rows_of(part(f"arms/{arm}", shard), rows, ["text"]), strict=True):
+        case.carried = found["text"]
