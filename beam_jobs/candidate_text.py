@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numba import njit
 
 from beam_jobs import io
 from curation.dedup.candidates import row_keys
@@ -39,10 +40,20 @@ def write_shingles(prefix: str, documents_uri: str, rows: I64, partition: I64, n
     starts = np.cumsum(length) - length
     order = np.lexsort((rows, partition))
     with io.writing(f"{prefix}.hashes") as out:
-        for i in order.tolist():
-            out.write(flat[starts[i] : starts[i] + length[i]].tobytes())
+        out.write(memoryview(_gather(flat, starts[order], length[order])).cast("B"))
     with io.writing(f"{prefix}.npz") as out:
         np.savez(out, keys=row_keys(shard, rows[order]), partition=partition[order], length=length[order])
+
+
+@njit(nogil=True, cache=True)
+def _gather(flat: U64, starts: I64, lengths: I64) -> U64:
+    """The pieces of `flat` one after the other, in the order given."""
+    out = np.empty(lengths.sum(), np.uint64)
+    position = 0
+    for i in range(starts.shape[0]):
+        out[position : position + lengths[i]] = flat[starts[i] : starts[i] + lengths[i]]
+        position += lengths[i]
+    return out
 
 
 def gather_shingles(prefixes: Sequence[str], partition: int, keys: U64) -> tuple[U64, I64]:

@@ -109,7 +109,8 @@ def _measure(run: Run) -> None:
 
 
 def _measures_in_python(context: RunContext) -> bool:
-    return bool(context.rules_of("measure")) or context.job.normalise
+    # Reading, normalising, hashing and writing run outside the GIL; filters may not.
+    return bool(context.rules_of("measure"))
 
 
 def _shard_tasks(run: Run) -> list[Task]:

@@ -6,7 +6,6 @@ random as much as another arm removed, which is known only when that one is fini
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -69,9 +68,11 @@ def decide_shard(task: Task, _: dict[str, Any]) -> None:
         files["signals"] = (layout.signals(shard), signals_schema(context))
     tally: dict[str, ArmTally] = {arm.name: ArmTally() for arm in context.arms}
     base = SampleBase([arm for arm in context.arms if arm.sample is not None])
+    shas, first = _sha256_hex(context, shard), 0
     with io.parquet_shards(context.run, files) as out:
         for documents, signals in _documents_and_signals(context, shard, out):
-            _decide_batch(context, documents, signals, arms, out, tally, base)
+            _decide_batch(documents, signals, shas.slice(first, documents.num_rows), arms, out, tally, base)
+            first += documents.num_rows
         written = {key: shard_file.close().plain() for key, shard_file in out.items()}
     base.save(io.join(context.run, layout.sample_base(shard)))
     seconds = round(time.monotonic() - started, 3)
@@ -90,25 +91,30 @@ def _mark(run: str, name: str, shard: int, written: Any, tally: Any, seconds: fl
 
 
 def _decide_batch(
-    context: RunContext, documents: pa.Table, signals: pa.Table, arms: list[ResolvedRuleset],
+    documents: pa.Table, signals: pa.Table, shas: pa.Array, arms: list[ResolvedRuleset],
     out: Mapping[str, io.ParquetShard], tally: dict[str, ArmTally], base: SampleBase,
 ) -> None:
     texts = documents["text"].combine_chunks()
     columns = {name: signals[name].combine_chunks() for name in signals.column_names}
-    shas = _sha256_hex(TextBatch(texts))
-    sizes = np.diff(TextBatch(texts).offsets)
     decided: dict[str, Decisions] = {}
     for arm in arms:
         decided[arm.name] = decisions = decide(columns, texts, arm)
         out["decisions"].write(decision_rows(documents, shas, arm, decisions, columns))
-        tally[arm.name].add(write_arm(arm.name, documents, decisions, out), decisions, sizes)
+        tally[arm.name].add(write_arm(arm.name, documents, decisions, out), decisions)
     if base.arms:
         base.add(documents, texts, columns, decided)
 
 
-def _sha256_hex(texts: TextBatch) -> pa.Array:
-    view, bounds, sha256 = memoryview(texts.data), texts.offsets.tolist(), hashlib.sha256
-    return pa.array([sha256(view[a:b]).hexdigest() for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
+def _sha256_hex(context: RunContext, shard: int) -> pa.Array:
+    """sha256 of every normalised text of a shard, as the measure pass found it, in hexadecimal."""
+    with io.BeamOpener().open(io.join(context.run, layout.index(shard))) as stream:
+        column = pq.ParquetFile(stream).read(columns=["sha256"])["sha256"].combine_chunks()
+    if not len(column):
+        return pa.array([], pa.string())
+    digits = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), "<u2")
+    raw = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * 32 : (column.offset + len(column)) * 32]
+    offsets = np.arange(len(column) + 1, dtype=np.int32) * 64
+    return pa.StringArray.from_buffers(len(column), pa.py_buffer(offsets), pa.py_buffer(digits[raw]))
 
 
 def decision_rows(
@@ -172,7 +178,7 @@ class ArmTally:
     def documents(self) -> int:
         return int(self.verdicts.sum())
 
-    def add(self, text_bytes: int, decisions: Decisions, sizes: npt.NDArray[np.int64]) -> None:
+    def add(self, text_bytes: int, decisions: Decisions) -> None:
         self.text_bytes += text_bytes
         self.verdicts += np.bincount(decisions.verdicts, minlength=len(VERDICTS))
         gone = np.flatnonzero(decisions.verdicts != KEEP)
@@ -271,15 +277,17 @@ def sample_shard(task: Task, extra: dict[str, Any]) -> None:
     arms = [arm for arm in context.arms if arm.sample is not None]
     tally = {arm.name: ArmTally() for arm in arms}
     files = arm_files(shard, arms, layout.part("decisions", shard).replace("part-", "part-sampled-"))
+    shas, first = _sha256_hex(context, shard), 0
     with io.parquet_shards(context.run, files) as out:
         for documents, signals in _documents_and_signals(context, shard, {}):
             texts = documents["text"].combine_chunks()
             columns = {name: signals[name].combine_chunks() for name in signals.column_names}
-            shas, sizes = _sha256_hex(TextBatch(texts)), np.diff(TextBatch(texts).offsets)
+            of_batch = shas.slice(first, documents.num_rows)
+            first += documents.num_rows
             for arm in arms:
                 decisions = decide(columns, texts, arm, _drawn(documents, arm, extra["thresholds"][arm.name]))
-                out["decisions"].write(decision_rows(documents, shas, arm, decisions, columns))
-                tally[arm.name].add(write_arm(arm.name, documents, decisions, out), decisions, sizes)
+                out["decisions"].write(decision_rows(documents, of_batch, arm, decisions, columns))
+                tally[arm.name].add(write_arm(arm.name, documents, decisions, out), decisions)
         written = {key: shard_file.close().plain() for key, shard_file in out.items()}
     _mark(context.run, "sample", shard, written, tally, round(time.monotonic() - started, 3))
 

@@ -300,9 +300,9 @@ def verify_partition(task: Task, _: dict[str, Any]) -> None:
     )
     component = plan["component"][order]
     starts = np.flatnonzero(np.concatenate(([True], component[1:] != component[:-1], [True])))
-    sets, set_offsets = _reordered(flat, offsets, order)
     bands = np.ascontiguousarray(plan["bands"][order])
-    result = verify(Candidates(starts, plan["fixed"][order], bands, sets, set_offsets), settings)
+    members = Candidates(starts, plan["fixed"][order], bands, flat, offsets[:-1][order], offsets[1:][order])
+    result = verify(members, settings)
     keys = plan["keys"][order]
     removed = np.flatnonzero(result.kept_as != np.arange(len(keys)))
     _save(
@@ -310,13 +310,6 @@ def verify_partition(task: Task, _: dict[str, Any]) -> None:
         keys=keys[removed], kept_as=keys[result.kept_as[removed]], jaccards=result.jaccards[removed],
         comparisons=np.int64(result.comparisons), capped=np.int64(result.capped),
     )
-
-
-def _reordered(flat: U64, offsets: I64, order: I64) -> tuple[U64, I64]:
-    lengths = np.diff(offsets)[order]
-    new_offsets = np.concatenate(([0], np.cumsum(lengths)))
-    index = np.repeat(offsets[:-1][order] - new_offsets[:-1], lengths) + np.arange(int(new_offsets[-1]))
-    return flat[index], new_offsets
 
 
 def _write_duplicates(

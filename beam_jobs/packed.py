@@ -37,7 +37,7 @@ class PackByPartition(beam.DoFn):  # type: ignore[misc]
     """(buckets, keys) arrays → (partition, packed rows); the partition is the top bits of the bucket, itself a hash."""
 
     def __init__(self, partitions: int) -> None:
-        """Args: partitions: a power of two."""
+        """Args: partitions: a power of two, at most 65,536."""
         self.shift = np.uint64(64 - (partitions.bit_length() - 1))
         self.partitions = partitions
 
@@ -65,7 +65,7 @@ class PackByPartition(beam.DoFn):  # type: ignore[misc]
         if self.partitions == 1:
             yield 0, pack(buckets, keys)
             return
-        partition = (buckets >> self.shift).astype(np.uint32)
+        partition = (buckets >> self.shift).astype(np.uint16)  # numpy sorts 16-bit keys by radix
         order = np.argsort(partition, kind="stable")
         bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1))
         for number in range(self.partitions):

@@ -27,7 +27,9 @@ def sorted_jaccard(left: U64, right: U64, threshold: float) -> float:
     n, m = left.shape[0], right.shape[0]
     if n == 0 or m == 0:
         return 0.0
-    if min(n, m) < threshold * max(n, m):  # the intersection is at most the smaller set, the union at least the larger
+    # The intersection is at most the smaller set, the union at least the larger. A quotient, like the result: with
+    # `threshold * max(n, m)` rounding lost pairs that sit exactly on the threshold (0.55 * 100 > 55).
+    if min(n, m) / max(n, m) < threshold:
         return 0.0
     i = j = common = 0
     while i < n and j < m:
@@ -50,8 +52,9 @@ class Candidates:
     starts: I64
     fixed: npt.NDArray[np.bool_]  # kept by an earlier run: always stays
     bands: U64  # (members, bands): used only in components larger than `all_pairs_up_to`
-    shingles: U64  # flat; member i is `shingles[offsets[i]:offsets[i + 1]]`, sorted and unique
-    offsets: I64
+    shingles: U64  # flat; member i is `shingles[begins[i]:ends[i]]`, sorted and unique
+    begins: I64
+    ends: I64
 
 
 @njit(nogil=True, cache=True)
@@ -60,7 +63,8 @@ def _walk(
     fixed: npt.NDArray[np.bool_],
     bands: U64,
     shingles: U64,
-    offsets: I64,
+    begins: I64,
+    ends: I64,
     threshold: float,
     all_pairs_up_to: int,
     max_comparisons: int,
@@ -89,8 +93,8 @@ def _walk(
                             continue
                     tried += 1
                     similarity = sorted_jaccard(
-                        shingles[offsets[i] : offsets[i + 1]],
-                        shingles[offsets[leader] : offsets[leader + 1]],
+                        shingles[begins[i] : ends[i]],
+                        shingles[begins[leader] : ends[leader]],
                         max(threshold, best),
                     )
                     if similarity > best:  # ties stay with the more preferred document, which comes first
@@ -134,7 +138,8 @@ def verify(candidates: Candidates, settings: DedupSettings) -> Verified:
         candidates.fixed,
         candidates.bands,
         candidates.shingles,
-        candidates.offsets,
+        candidates.begins,
+        candidates.ends,
         settings.threshold,
         settings.all_pairs_up_to,
         settings.max_comparisons,

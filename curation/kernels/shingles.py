@@ -29,7 +29,10 @@ _S32 = np.uint64(32)
 _S7 = np.uint64(7)
 _BAND_SEED = np.uint64(0xD6E8FEB86659FD93)
 _EMPTY = np.uint32(0xFFFFFFFF)  # signature of a text without a word: greater than or equal to every hash
-_LANES = 56  # permutations kept in registers at a time; 112 = 2 x 56. Measured: 90, 97, 118, 132, 155 MB/s for 8, 16, 28, 32, 56
+# Permutations per block (112 = 2 x 56) and shingles per step of the inner loop (8, written out): a step loads its
+# permutations once for eight shingles. Measured: 3.1 thousand million permutations a second with one shingle a step,
+# 5.2 with two, 6.7 with four, 7.9 with eight; blocks of 16, 28, 112: 6.1, 4.6, 5.2.
+_LANES = 56
 _WORD = np.uint8(unicode_tables.WORD)
 _SINGLE = np.uint8(unicode_tables.SINGLE)
 
@@ -135,10 +138,26 @@ def _minhash(words: U64, word_offsets: I64, ngram: int, a: U32, b: U32, signatur
         for base in range(0, a.shape[0], _LANES):
             for k in range(_LANES):
                 lanes[k] = _EMPTY
-            for i in range(count):
+            i = 0
+            while i + 8 <= count:
+                x0, x1, x2, x3, x4, x5, x6, x7 = folded[i], folded[i + 1], folded[i + 2], folded[i + 3], folded[i + 4], folded[i + 5], folded[i + 6], folded[i + 7]
                 for k in range(_LANES):
-                    value = np.uint32(np.uint32(folded[i] * a[base + k]) + b[base + k])
-                    lanes[k] = min(lanes[k], value)
+                    multiplier, offset, low = a[base + k], b[base + k], lanes[k]
+                    low = min(low, np.uint32(np.uint32(x0 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x1 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x2 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x3 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x4 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x5 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x6 * multiplier) + offset))
+                    low = min(low, np.uint32(np.uint32(x7 * multiplier) + offset))
+                    lanes[k] = low
+                i += 8
+            while i < count:
+                x = folded[i]
+                for k in range(_LANES):
+                    lanes[k] = min(lanes[k], np.uint32(np.uint32(x * a[base + k]) + b[base + k]))
+                i += 1
             for k in range(_LANES):
                 signatures[doc, base + k] = lanes[k]
 
