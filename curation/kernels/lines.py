@@ -73,10 +73,19 @@ def phrases_in_lines(batch: TextBatch, table: LineTable, phrases: Sequence[str])
     encoded = [np.frombuffer(p.encode(), np.uint8) for p in phrases]
     bounds = np.concatenate([[0], np.cumsum([len(p) for p in encoded], dtype=np.int64)]).astype(np.int64)
     joined = np.concatenate(encoded) if encoded else np.zeros(0, np.uint8)
-    firsts = np.zeros(256, np.bool_)
-    for p in encoded:
-        firsts[p[0]] = firsts[p[0] - 32 if 97 <= p[0] <= 122 else p[0]] = True
-    return np.asarray(_phrases_in_lines(batch.data, table.starts, table.ends, joined, bounds, firsts), np.uint64)
+    # Which phrases may begin with a byte, and which have it second: nearly every place is done with two loads.
+    begins = np.zeros((2, 256), np.uint64)
+    for number, phrase in enumerate(encoded):
+        bit = np.uint64(1 << number)
+        for place in range(2):
+            if place >= len(phrase):
+                begins[place] |= bit
+                continue
+            byte = int(phrase[place])
+            begins[place, byte] |= bit
+            if 97 <= byte <= 122:
+                begins[place, byte - 32] |= bit
+    return np.asarray(_phrases_in_lines(batch.data, table.starts, table.ends, joined, bounds, begins), np.uint64)
 
 
 def _table(batch: TextBatch, every_break: bool) -> LineTable:
@@ -228,27 +237,31 @@ def _symbol_counts(data: U8, offsets: I64) -> I64:
 
 
 @njit(nogil=True, cache=True)
-def _phrases_in_lines(data: U8, starts: I64, ends: I64, joined: U8, bounds: I64, firsts: npt.NDArray[np.bool_]) -> U64:
+def _phrases_in_lines(data: U8, starts: I64, ends: I64, joined: U8, bounds: I64, begins: U64) -> U64:
     found = np.zeros(starts.shape[0], np.uint64)
-    one = np.uint64(1)
+    first, second = begins[0], begins[1]
+    nothing, one = np.uint64(0), np.uint64(1)
     for line in range(starts.shape[0]):
-        bits = np.uint64(0)
-        for i in range(starts[line], ends[line]):
-            if not firsts[data[i]]:
+        bits, end = nothing, ends[line]
+        for i in range(starts[line], end):
+            possible = first[data[i]]
+            if possible == nothing:
                 continue
-            for p in range(bounds.shape[0] - 1):
-                length = bounds[p + 1] - bounds[p]
-                if i + length > ends[line]:
-                    continue
-                k = 0
-                while k < length:
-                    b = data[i + k]
-                    if 65 <= b <= 90:
-                        b += 32
-                    if b != joined[bounds[p] + k]:
-                        break
-                    k += 1
-                if k == length:
-                    bits |= one << np.uint64(p)
+            possible &= second[data[i + 1] if i + 1 < end else np.uint8(0)]
+            p = 0
+            while possible != nothing:
+                if possible & one and i + bounds[p + 1] - bounds[p] <= end:
+                    k = bounds[p]
+                    while k < bounds[p + 1]:
+                        b = data[i + k - bounds[p]]
+                        if 65 <= b <= 90:
+                            b += 32
+                        if b != joined[k]:
+                            break
+                        k += 1
+                    if k == bounds[p + 1]:
+                        bits |= one << np.uint64(p)
+                possible >>= one
+                p += 1
         found[line] = bits
     return found
