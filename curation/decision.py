@@ -1,10 +1,11 @@
 """decide(): the only code that can drop, redact or quarantine a document.
 
 In: the signals of a batch, its texts, one ruleset. Out: for every document one verdict, all its reasons, and the
-text an arm would carry. The order of precedence is quarantine-for-failure and drop, then quarantine, redact, keep:
+text an arm would carry. The order of precedence is drop, quarantine, redact, keep:
 
 1. every rule of the ruleset judges the batch; its findings become reasons, whatever their action;
-2. a document with a finding whose action is `drop` is dropped;
+2. a document with a finding whose action is `drop` is dropped, and so is one with a finding to redact that names no
+   place: what cannot be taken out is not kept;
 3. otherwise one that a scored filter could not measure, or with a `quarantine` finding, is quarantined;
 4. otherwise one with `mask`, `cut` or `drop_sentence` findings is redacted; if nothing is left of it, it is dropped.
 """
@@ -66,7 +67,7 @@ def decide(
             elif action == "quarantine":
                 quarantined[finding.rows] = True
             elif action != "keep":
-                _collect_edits(finding, action, edits)
+                dropped[_collect_edits(finding, action, edits)] = True
     if sampled is not None:
         drawn = ~dropped[sampled.rows]
         found.append(replace(sampled, rows=sampled.rows[drawn], values=sampled.values[drawn]))
@@ -86,9 +87,7 @@ def decide(
     return Decisions(verdicts, _reasons(found, size), redacted)
 
 
-def _failed(
-    signals: Mapping[str, pa.Array], ruleset: ResolvedRuleset, alive: npt.NDArray[np.bool_]
-) -> list[Finding]:
+def _failed(signals: Mapping[str, pa.Array], ruleset: ResolvedRuleset, alive: npt.NDArray[np.bool_]) -> list[Finding]:
     """Documents that a classifier should have scored and did not: they never count as clean."""
     failures = []
     for rule in ruleset.rules:
@@ -105,11 +104,17 @@ def _failed(
     return failures
 
 
-def _collect_edits(finding: Finding, action: Action, edits: dict[int, list[Edit]]) -> None:
+def _collect_edits(finding: Finding, action: Action, edits: dict[int, list[Edit]]) -> npt.NDArray[np.int64]:
+    """Put the spans of `finding` into `edits`; returns the rows without any, of which nothing can be taken out."""
     assert finding.spans is not None
+    unplaced = []
     for row, spans in zip(finding.rows.tolist(), finding.spans.to_pylist(), strict=True):
+        if not spans:
+            unplaced.append(row)
+            continue
         into = edits.setdefault(row, [])
         into.extend(Edit(span["start"], span["end"], action, span["label"] or "") for span in spans)
+    return np.array(unplaced, np.int64)
 
 
 def _redacted(
@@ -119,7 +124,7 @@ def _redacted(
     redacted: dict[int, str] = {}
     emptied = []
     for row in sorted(edits):
-        if gone[row] or not edits[row]:
+        if gone[row]:
             continue
         text = redact(texts[row].as_py(), edits[row])
         if text.strip():
@@ -155,9 +160,7 @@ def _reasons(found: list[Finding], size: int) -> pa.ListArray:
     all_rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     order = pa.array(np.argsort(all_rows, kind="stable"))
     types = {field.name: field.type for field in REASONS.value_type}
-    flat_columns = [
-        pa.chunked_array(columns[name], types[name]).combine_chunks().take(order) for name in columns
-    ]
+    flat_columns = [pa.chunked_array(columns[name], types[name]).combine_chunks().take(order) for name in columns]
     offsets = np.zeros(size + 1, np.int32)
     np.cumsum(np.bincount(all_rows, minlength=size), out=offsets[1:])
     struct = pa.StructArray.from_arrays(flat_columns, fields=list(REASONS.value_type))
@@ -171,6 +174,8 @@ def _pad(values: pa.Array, counts: npt.NDArray[np.int64]) -> pa.Array:
     empty = np.repeat(counts == 0, np.maximum(counts, 1))
     index[~empty] = np.arange(int(counts.sum()))
     mask = index < 0
-    return values.take(pa.array(np.where(mask, 0, index), mask=mask)) if len(values) else pa.nulls(
-        len(positions), values.type
+    return (
+        values.take(pa.array(np.where(mask, 0, index), mask=mask))
+        if len(values)
+        else pa.nulls(len(positions), values.type)
     )

@@ -50,10 +50,21 @@ def redact(text: str, edits: Sequence[Edit]) -> str:
             for start, end in sentence_bounds(text)
             if any(e.start < end and e.end > start for e in sentence_edits)
         ]
-    pieces = [(start, end, "") for start, end in _union(removed)]
-    for edit in sorted((e for e in edits if e.action == "mask"), key=lambda e: (e.start, -e.end)):
-        if not any(edit.start < end and edit.end > start for start, end, _ in pieces):
-            pieces.append((edit.start, edit.end, REPLACEMENTS.get(edit.label, MASK)))
+    gone = _union(removed)
+    pieces = [(start, end, "") for start, end in gone]
+    masks: list[tuple[int, int, str]] = []
+    for edit in sorted((e for e in edits if e.action == "mask"), key=lambda e: (e.start, -e.end, e.label)):
+        replacement = REPLACEMENTS.get(edit.label, MASK)
+        if masks and edit.start < masks[-1][1]:  # what reaches beyond the mask before it is masked too
+            start, end, before = masks[-1]
+            if edit.end > end and replacement == before:
+                masks[-1] = (start, edit.end, before)
+            elif edit.end > end:
+                masks.append((end, edit.end, replacement))
+        else:
+            masks.append((edit.start, edit.end, replacement))
+    for start, end, replacement in masks:
+        pieces += [(*part, replacement) for part in _without(start, end, gone)]
     out = []
     position = 0
     for start, end, replacement in sorted(pieces):
@@ -71,3 +82,15 @@ def _union(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
+
+
+def _without(start: int, end: int, gone: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of [start, end) outside `gone` (sorted, disjoint)."""
+    parts = []
+    for cut_start, cut_end in gone:
+        if cut_end <= start or cut_start >= end:
+            continue
+        if cut_start > start:
+            parts.append((start, cut_start))
+        start = cut_end
+    return [*parts, (start, end)] if start < end else parts
