@@ -86,7 +86,7 @@ def context_card(card: Mapping[str, Any]) -> str:
         "",
         "Three linear models over named features: P(use) of a mention, which kind of mention it is otherwise, and whether",
         "the document as a whole speaks hatefully. Weights are plain JSON. Written by `headwater fit",
-        "examples/fit_context.yaml` from the sets below (only rows the toxicity model was not trained on) and from the",
+        "examples/fit_context.yaml` from the sets below (toxicity scores come from a model of other rows) and from the",
         "templates in `classifiers/context_examples.py`; a fifth of the rows, and a fifth of the terms, is held out.",
         "",
         f"- rows: {card['rows']['mentions']:,} labelled mentions, {card['rows']['documents']:,} documents; seed {card['seed']}",

@@ -267,9 +267,10 @@ def document_matrix(
     demeaning: Mask,
 ) -> F64:
     """Features of all documents, shape (rows, len(DOCUMENT_NAMES))."""
+    half = np.nan_to_num(row_top_mean(toxicity, windows.bounds, 0.5))
     return np.asarray(
         features.document_features(
             tokens.bounds, windows.bounds, windows.first, windows.last, toxicity,
-            features.token_kinds(tokens.data, tokens.offsets), cues, rates, top, hits.row, use, demeaning,
+            features.token_kinds(tokens.data, tokens.offsets), cues, rates, top, half, hits.row, use, demeaning,
         )
     )  # fmt: skip

@@ -191,33 +191,50 @@ class Reply:
     key: str
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Comments of one source, by label: threads never mix sources, so that style cannot stand for the label."""
+
+    source: str
+    hateful: Sequence[str]
+    benign: Sequence[str]
+
+
 def thread_examples(
-    hateful: Sequence[str], benign: Sequence[str], replies: Sequence[Reply], split: str, seed: int, count: int
+    pools: Sequence[Pool], replies: Sequence[Reply], split: str, seed: int, count: int
 ) -> Iterator[Example]:
     """Documents made of comments: hateful and benign threads of equal length, quoted hate with answers, hate with hate.
 
-    A hateful thread has 40 to 100 % hateful comments; a benign one has none, in the same frames and lengths.
+    A hateful thread has 40 to 100 % hateful comments; a benign one has none, from the same source and as many.
     """
     rng = np.random.default_rng(derive_seed(seed, "context", "threads", split))
+    both = [pool for pool in pools if len(pool.hateful) >= 5 and len(pool.benign) >= 5]
+    quiet = [pool for pool in pools if not pool.hateful and pool.benign]
     counter = [r for r in replies if r.label == "counterspeech"]
     hate = [r for r in replies if r.label == "hate"]
     for number in range(count):
-        size = int(rng.integers(1, 16))
+        key = f"{split}{number}"
+        pool = both[int(rng.integers(len(both)))]
+        size = int(rng.integers(1, 25))
         share = rng.uniform(0.4, 1.0)
-        picked = [
-            str(
-                hateful[int(rng.integers(len(hateful)))]
-                if rng.random() < share
-                else benign[int(rng.integers(len(benign)))]
-            )
-            for _ in range(size)
-        ]
-        yield Example("\n\n".join(picked), True, None, "thread/hateful", f"{split}{number}")
-        picked = [str(benign[int(rng.integers(len(benign)))]) for _ in range(size)]
-        yield Example("\n\n".join(picked), False, None, "thread/benign", f"{split}{number}")
+        bad = rng.random(size) < share
+        bad[0] |= size == 1
+        texts = [_pick(pool.hateful if is_bad else pool.benign, rng) for is_bad in bad]
+        yield Example("\n\n".join(texts), True, None, f"thread/{pool.source}", key)
+        yield Example(
+            "\n\n".join(_pick(pool.benign, rng) for _ in range(size)), False, None, f"thread/{pool.source}", key
+        )
+        if quiet and number % 4 == 0:
+            other = quiet[int(rng.integers(len(quiet)))]
+            texts = [_pick(other.benign, rng) for _ in range(size)]
+            yield Example("\n\n".join(texts), False, None, f"thread/{other.source}", key)
         if counter and hate and number % 2 == 0:
-            yield _exchange(counter, QUOTE_FRAMES, False, rng, f"{split}{number}")
-            yield _exchange(hate, PLAIN_FRAMES, True, rng, f"{split}{number}")
+            yield _exchange(counter, QUOTE_FRAMES, False, rng, key)
+            yield _exchange(hate, PLAIN_FRAMES, True, rng, key)
+
+
+def _pick(texts: Sequence[str], rng: np.random.Generator) -> str:
+    return texts[int(rng.integers(len(texts)))]
 
 
 def _exchange(

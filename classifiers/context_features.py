@@ -34,7 +34,7 @@ MENTION_NAMES = (
 )
 DOCUMENT_SHAPE = (
     "top_toxicity", "mean_toxicity", "toxic_share", "unframed_toxicity", "last_toxicity", "framed_share",
-    "quote_rate", "term_rate", "max_use", "mean_use", "windows", "short", "toxic_then_counter", "answered_share",
+    "quote_rate", "term_rate", "max_use", "mean_use", "windows", "short", "half_toxicity", "answered_share",
 )  # fmt: skip
 DOCUMENT_NAMES = (*(f"document_{cue}" for cue in CUES), *DOCUMENT_SHAPE)
 N_CUES, N_SHAPE = len(CUES), len(SHAPE_NAMES)
@@ -130,7 +130,9 @@ def mention_features(
 
 
 @njit(nogil=True, cache=True)
-def document_features(bounds, window_bounds, first, last, toxicity, kinds, cues, rates, top, rows, use, demeaning):  # type: ignore[no-untyped-def]
+def document_features(
+    bounds, window_bounds, first, last, toxicity, kinds, cues, rates, top, half, rows, use, demeaning
+):  # type: ignore[no-untyped-def]
     """Features of every document, shape (rows, len(DOCUMENT_NAMES))."""
     size = len(bounds) - 1
     out = np.zeros((size, N_CUES + 14))
@@ -190,6 +192,6 @@ def document_features(bounds, window_bounds, first, last, toxicity, kinds, cues,
         out[row, N_CUES + 9] = total / max(terms, 1)
         out[row, N_CUES + 10] = np.log1p(windows) / 4
         out[row, N_CUES + 11] = tokens < 30
-        out[row, N_CUES + 12] = answered / windows
+        out[row, N_CUES + 12] = half[row]
         out[row, N_CUES + 13] = answered / max(followed, 1)
     return out

@@ -23,12 +23,14 @@ from classifiers.labelled import LabelledSet, Row, load_set
 from classifiers.tokens import Tokens, tokenize
 from classifiers.toxicity_fasttext import NEGATIVE, POSITIVE, FastTextToxicity
 from classifiers.windows import Windows, WindowSettings, cut, row_top_mean
+from curation.errors import ConfigError, Problem
 from curation.kernels.text_batch import TextBatch
 from curation.lexicon.entries import load_lexicon
 from curation.lexicon.matcher import Matcher
 from curation.settings import Settings
 
 F64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 IDENTITY = Calibration((-1e9, 1e9), (-1e9, 1e9))
 MAX_MODEL_BYTES = 5_000_000
 
@@ -102,35 +104,56 @@ def load_corpus(job: FitJob, sets: Sequence[LabelledSet]) -> Corpus:
 
 def fit_toxicity(job: FitJob) -> dict[str, Any]:
     """Train, quantise, calibrate, measure; write toxicity.ftz, .json and .md into `job.output`. Returns the card."""
-    import fasttext
+    from classifiers.cards import toxicity_card
 
     corpus = load_corpus(job, job.sets)
     out = Path(job.output)
     out.mkdir(parents=True, exist_ok=True)
+    train_model(corpus, job, corpus.split == "train", out / "toxicity.ftz")
+    size = (out / "toxicity.ftz").stat().st_size
+    if size > MAX_MODEL_BYTES:
+        raise ConfigError(Problem("model-size", f"the quantised model has {size} bytes, more than {MAX_MODEL_BYTES}"))
+    card = _toxicity_card(job, corpus, out / "toxicity.ftz")
+    (out / "toxicity.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (out / "toxicity.md").write_text(toxicity_card(card), encoding="utf-8")
+    return card
+
+
+def train_model(corpus: Corpus, job: FitJob, chosen: Mask, path: Path) -> None:
+    """A quantised fastText model of the chosen rows, written to `path`; one thread, so the same bytes each time."""
+    import fasttext
+
+    settings = job.fasttext
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "train.txt"
-        lines.write_text("\n".join(training_lines(corpus, job)) + "\n", encoding="utf-8")
-        settings = job.fasttext
+        lines.write_text("\n".join(training_lines(corpus, job, chosen)) + "\n", encoding="utf-8")
         model = fasttext.train_supervised(
             str(lines), dim=settings.dim, epoch=settings.epoch, lr=settings.lr, bucket=settings.buckets,
             wordNgrams=settings.word_ngrams, minCount=settings.min_count, minn=0, maxn=0,
             thread=1, seed=job.seed, verbose=0,
         )  # fmt: skip
         model.quantize(qnorm=True, retrain=False, dsub=2)
-        model.save_model(str(out / "toxicity.ftz"))
-    size = (out / "toxicity.ftz").stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise ValueError(f"the quantised model has {size} bytes, more than {MAX_MODEL_BYTES}")
-    card = _toxicity_card(job, corpus, out / "toxicity.ftz")
-    (out / "toxicity.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    from classifiers.cards import toxicity_card
-
-    (out / "toxicity.md").write_text(toxicity_card(card), encoding="utf-8")
-    return card
+        model.save_model(str(path))
 
 
-def training_lines(corpus: Corpus, job: FitJob) -> list[str]:
-    """fastText lines of the training split, shuffled by seed: a window each, but a toxic row whole.
+def calibrate(corpus: Corpus, path: Path, chosen: Mask) -> tuple[Calibration, F64, Mask]:
+    """The calibration of the model in `path` on the chosen rows, all window logits, and the windows that have a label.
+
+    A toxic row's label is true of its worst window, a clean row's of all of them.
+    """
+    windows = corpus.windows
+    logits = FastTextToxicity(path, IDENTITY).logits(corpus.tokens, windows)
+    usable = corpus.toxic[windows.row] == 0
+    for index in np.flatnonzero(corpus.toxic).tolist():
+        a, b = windows.bounds[index], windows.bounds[index + 1]
+        if b > a:
+            usable[a + int(np.argmax(logits[a:b]))] = True
+    held = usable & chosen[windows.row]
+    return fit_isotonic(logits[held], corpus.toxic[windows.row][held]), logits, usable
+
+
+def training_lines(corpus: Corpus, job: FitJob, chosen: Mask) -> list[str]:
+    """fastText lines of the chosen rows, shuffled by seed: a window each, but a toxic row whole.
 
     Nobody labelled which window of a toxic comment is toxic, so its first two windows' worth of words stay together.
     """
@@ -143,7 +166,7 @@ def training_lines(corpus: Corpus, job: FitJob) -> list[str]:
         return f"{label} {' '.join(pieces)}"
 
     lines = []
-    for index in np.flatnonzero(corpus.split == "train").tolist():
+    for index in np.flatnonzero(chosen).tolist():
         a, b = int(windows.bounds[index]), int(windows.bounds[index + 1])
         if a == b:
             continue
@@ -164,19 +187,10 @@ def document_scores(model: FastTextToxicity, corpus: Corpus, top_share: float) -
 
 
 def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
-    raw = FastTextToxicity(path, IDENTITY)
     windows = corpus.windows
-    logits = raw.logits(corpus.tokens, windows)
-    # A toxic row's label is true of its worst window, a clean row's of all of them.
-    worst = np.zeros(len(windows), bool)
-    for index in range(len(corpus.rows)):
-        a, b = windows.bounds[index], windows.bounds[index + 1]
-        if b > a:
-            worst[a + int(np.argmax(logits[a:b]))] = True
+    calibration, logits, usable = calibrate(corpus, path, corpus.split == "calibration")
     toxic_window = corpus.toxic[windows.row]
-    usable = (toxic_window == 0) | worst
     held = usable & (corpus.split[windows.row] == "calibration")
-    calibration = fit_isotonic(logits[held], toxic_window[held])
     model = FastTextToxicity(path, calibration)
     probability = calibration.apply(logits)
     score = document_scores(model, corpus, job.top_share)
@@ -187,7 +201,7 @@ def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
         name: _metrics(score[chosen], corpus.toxic[chosen], job.seed)
         for name in sorted({spec.name for spec in job.sets})
         for chosen in [test & (corpus.source == name)]
-        if 0 < corpus.toxic[chosen].mean() < 1
+        if chosen.any() and 0 < corpus.toxic[chosen].mean() < 1
     }
     unseen = {}
     for spec in job.unseen:

@@ -1,11 +1,13 @@
 """The context model from labelled sets and generated examples: three linear models, one JSON card.
 
-Only rows that the toxicity model was not trained on are used, so that its scores here are as uncertain as in the wild.
+Two fifths of the rows train a toxicity model of their own (the guide), the others the context model, which so sees
+scores as uncertain as in the wild. The shipped toxicity model, trained on more, takes the guide's place afterwards.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers import context_features as features
-from classifiers.base import WEIGHTS
-from classifiers.calibration import Calibration, expected_calibration_error
+from classifiers.calibration import expected_calibration_error
 from classifiers.context import MENTION_ROLES, ContextReader, Linear, document_matrix, read_cues, sigmoid
-from classifiers.context_examples import Example, Reply, homonym_examples, template_examples, thread_examples
+from classifiers.context_examples import Example, Reply, Pool, homonym_examples, template_examples, thread_examples
 from classifiers.evaluate import auroc, rate, with_interval
-from classifiers.fit import FitJob, load_corpus
+from classifiers.fit import Corpus, FitJob, Mask, calibrate, load_corpus, train_model
 from classifiers.labelled import dotted, read_rows
 from classifiers.tokens import tokenize
 from classifiers.toxicity_fasttext import FastTextToxicity
@@ -33,9 +34,11 @@ from curation.seeding import unit_hash
 
 F64 = npt.NDArray[np.float64]
 DEMEANING = frozenset({"slur", "hate_ideology"})
-ABSTAIN = (0.4, 0.5)  # between: `uncertain`; a use below one half is never acted on
+ABSTAIN = (0.4, 0.6)  # between: `uncertain`; the context filter of the rulesets acts from 0.6 as well
 PENALTY = 1.0  # L2 on standardised features; tried 0.1, 1 and 10 on the held-out fifth: within 0.002 AUROC
 SOURCE_CAP = 800.0  # effective rows of one source and label, so that no source rules by its size
+MAX_RATIO = 2.0  # between the effective rows of two classes of one source
+GUIDE_SHARE = 0.4
 THREADS = 1500
 
 
@@ -49,10 +52,14 @@ class Table:
     test: npt.NDArray[np.bool_]
 
     def weights(self) -> F64:
-        """One weight a row: full below SOURCE_CAP rows of a (source, label), shared above."""
-        keys = [f"{s}/{y}" for s, y in zip(self.source, self.y, strict=True)]
-        count = Counter(keys)
-        return np.array([min(1.0, SOURCE_CAP / count[key]) for key in keys])
+        """One weight a row: classes weigh the same within a source, and no source weighs more than SOURCE_CAP a class.
+
+        Otherwise the model learns that a term in tweets is use and a term elsewhere is not.
+        """
+        count = Counter(zip(self.source.tolist(), self.y.tolist(), strict=True))
+        smaller = {s: min(n for (other, _), n in count.items() if other == s) for s in set(self.source.tolist())}
+        total = {key: min(SOURCE_CAP, n, MAX_RATIO * smaller[key[0]]) for key, n in count.items()}
+        return np.array([total[key] / count[key] for key in zip(self.source.tolist(), self.y.tolist(), strict=True)])
 
 
 def fit_logistic(x: F64, y: npt.NDArray[np.int64], weight: F64, classes: int) -> Linear:
@@ -83,24 +90,32 @@ def fit_logistic(x: F64, y: npt.NDArray[np.int64], weight: F64, classes: int) ->
     return Linear(mean, scale, found.x[:-outputs].reshape(-1, outputs), found.x[-outputs:])
 
 
-def collect_examples(job: FitJob) -> list[Example]:
+def guides(source: str, group: str, seed: int) -> bool:
+    """Whether a row trains the guide model, the toxicity model of this fit; the others train the context model.
+
+    The context model must see toxicity scores as uncertain as in the wild, so never of rows their model was trained on.
+    """
+    return unit_hash(f"{source}/{group}", seed + 2) < GUIDE_SHARE
+
+
+def collect_examples(job: FitJob, corpus: Corpus, guide: Mask) -> list[Example]:
     """Natural rows, threads made of them, and templates; every one with the split it must stay in."""
-    corpus = load_corpus(job, job.sets)
-    unseen = corpus.split != "train"
-    examples = [
+    natural = [
         Example(row.text, row.toxic, "use" if row.toxic else "not_use", row.source, f"{row.source}/{row.group}")
-        for row, mine in zip(corpus.rows, unseen, strict=True)
-        if mine
+        for row, taken in zip(corpus.rows, guide, strict=True)
+        if not taken
     ]
+    examples = list(natural)
     replies = _replies(job)
     for name in ("train", "test"):
-        pools: dict[bool, list[str]] = {True: [], False: []}
-        for example in examples:
+        pools: dict[str, tuple[list[str], list[str]]] = {}
+        for example in natural:
             if is_test(example.key, job.seed) == (name == "test"):
-                pools[example.hateful].append(example.text)
+                pools.setdefault(example.source, ([], []))[not example.hateful].append(example.text)
+        drawn = [Pool(source, *pools[source]) for source in sorted(pools)]
         answers = [r for r in replies if is_test(r.key, job.seed) == (name == "test")]
         count = THREADS if name == "train" else THREADS // 4
-        examples += list(thread_examples(pools[True], pools[False], answers, name, job.seed, count))
+        examples += list(thread_examples(drawn, answers, name, job.seed, count))
     counter = [
         Example(r.reply, False, "counter_speech", r.source, r.key) for r in replies if r.label == "counterspeech"
     ]
@@ -116,7 +131,7 @@ def is_test(key: str, seed: int) -> bool:
 
 
 def _replies(job: FitJob) -> list[Reply]:
-    """Replies with the post they answer, from sets that have a `context`, outside the toxicity training split."""
+    """Replies with the post they answer, from sets that have a `context`, outside the guide model's rows."""
     found = []
     for spec in job.sets:
         for raw in read_rows(Path(job.data) / spec.path):
@@ -124,17 +139,27 @@ def _replies(job: FitJob) -> list[Reply]:
             if not isinstance(post, str) or not post.strip():
                 break
             label = str(dotted(raw, spec.field))
-            if label in {"hate", "counterspeech"} and unit_hash(f"{spec.name}/{raw['id']}", job.seed) < 0.2:
+            if label in {"hate", "counterspeech"} and not guides(spec.name, str(raw["id"]), job.seed):
                 found.append(Reply(post.strip(), raw["text"].strip(), label, spec.name, f"{spec.name}/{raw['id']}"))
     return found
 
 
-def measure(examples: Sequence[Example], job: FitJob) -> tuple[ContextReader, dict[str, Any]]:
+def guide_model(job: FitJob, corpus: Corpus, guide: Mask) -> FastTextToxicity:
+    """A toxicity model of the guide rows alone, calibrated on a tenth of them."""
+    tenth = np.array([unit_hash(f"{row.source}/{row.group}", job.seed + 3) < 0.1 for row in corpus.rows])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "guide.ftz"
+        train_model(corpus, job, guide & ~tenth, path)
+        calibration, _, _ = calibrate(corpus, path, guide & tenth)
+        return FastTextToxicity(path, calibration)
+
+
+def measure(
+    examples: Sequence[Example], job: FitJob, toxicity: FastTextToxicity
+) -> tuple[ContextReader, dict[str, Any]]:
     """Everything the reader sees in the examples: the mention matrix and what the document matrix needs."""
     lexicon = load_lexicon("english")
     reader = ContextReader(lexicon, DEMEANING)
-    card = WEIGHTS / "toxicity.json"
-    toxicity = FastTextToxicity(card.with_suffix(".ftz"), Calibration.load(card, "calibration"))
     batch = TextBatch.of([example.text for example in examples])
     tokens = tokenize(batch)
     windows = cut(tokens, job.windows)
@@ -151,8 +176,10 @@ def measure(examples: Sequence[Example], job: FitJob) -> tuple[ContextReader, di
 
 def fit_context(job: FitJob) -> dict[str, Any]:
     """Fit, measure on the held-out fifth, write context.json and context.md into `job.output`. Returns the card."""
-    examples = collect_examples(job)
-    reader, found = measure(examples, job)
+    corpus = load_corpus(job, job.sets)
+    guide = np.array([guides(row.source, row.group, job.seed) for row in corpus.rows])
+    examples = collect_examples(job, corpus, guide)
+    reader, found = measure(examples, job, guide_model(job, corpus, guide))
     hits, matrix = found["seen"]["hits"], found["matrix"]
     held = np.array([is_test(example.key, job.seed) for example in examples])
     source = np.array([example.source for example in examples])

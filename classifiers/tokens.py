@@ -215,7 +215,7 @@ def _scan(data, offsets, bits, low, user, url):  # type: ignore[no-untyped-def]
                         i += 1
                         cp += 1
                 else:
-                    if (point == 0x2E or point == 0x3B) and (i + 1 == stop or data[i + 1] <= 0x20):
+                    if point == 0x2E and (i + 1 == stop or data[i + 1] <= 0x20):
                         gap = max(gap, SENTENCE)
                     i += width
                     cp += 1

@@ -11,7 +11,8 @@ from curation.settings import Settings
 
 
 class ToxicitySettings(Settings):
-    # 0.5 = more likely toxic than not for annotators of the training sets; `docs/results/classifiers.md` has the curve.
+    # More likely toxic than not for annotators of the training sets; about 1 % of held-out ordinary web text exceeds it
+    # (classifiers/weights/toxicity.md).
     max_toxicity: float = Field(default=0.5, ge=0, le=1)
 
 
