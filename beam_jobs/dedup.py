@@ -161,7 +161,7 @@ def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSett
             )
 
         if tasks:
-            run_pipeline("bands", build, runner.options(python_heavy=False))
+            run_pipeline("bands", build, runner.pipeline(python_heavy=False))
 
 
 def read_components(context: RunContext) -> tuple[U64, I64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,26 +41,25 @@ class RunnerSettings:
         runner = PipelineOptions(list(self.beam_options)).view_as(StandardOptions).runner
         return runner in (None, LOCAL_RUNNER)
 
-    def options(self, python_heavy: bool) -> PipelineOptions:
-        """Beam's options for one pipeline.
+    def pipeline(self, python_heavy: bool) -> Any:
+        """An empty pipeline on the chosen runner.
 
         A local pass of compiled kernels runs in threads (no start-up cost, the kernels release the GIL); one that
         spends its time in Python runs in processes.
         """
         if not self.is_local:
-            return PipelineOptions(list(self.beam_options))
-        mode = "in_memory"
-        if self.workers > 1:
-            mode = "multi_processing" if python_heavy else "multi_threading"
-        return PipelineOptions(
-            [
-                *self.beam_options,
-                f"--runner={LOCAL_RUNNER}",
-                f"--direct_running_mode={mode}",
-                f"--direct_num_workers={self.workers}",
-                "--default_sdk_harness_log_level=ERROR",
-            ]
-        )
+            return beam.Pipeline(options=PipelineOptions(list(self.beam_options)))
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+        from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+        options = [*self.beam_options, f"--direct_num_workers={self.workers}"]
+        environment = None
+        if self.workers > 1 and python_heavy:
+            command = f"{sys.executable} -m beam_jobs.worker"
+            environment = SubprocessSDKEnvironment.from_command_string(command_string=command)
+        elif self.workers > 1:
+            options.append("--direct_running_mode=multi_threading")
+        return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=PipelineOptions(options))
 
 
 class _EmitTasks(beam.DoFn):  # type: ignore[misc]
@@ -137,7 +137,7 @@ def run_tasks(
 
     alone = runner.is_local and len(tasks) == 1
     solo = RunnerSettings(1, runner.beam_options) if alone else runner
-    run_pipeline(name, build, solo.options(python_heavy), errors_uri)
+    run_pipeline(name, build, solo.pipeline(python_heavy), errors_uri)
 
 
 def spread_tasks(pipeline: Any, name: str, run: str, tasks: Sequence[Task], runner: RunnerSettings) -> Any:
@@ -153,16 +153,13 @@ def spread_tasks(pipeline: Any, name: str, run: str, tasks: Sequence[Task], runn
     )
 
 
-def run_pipeline(
-    name: str, build: Callable[[Any], None], options: PipelineOptions, errors_uri: str | None = None
-) -> None:
-    """Build and run one pipeline to its end.
+def run_pipeline(name: str, build: Callable[[Any], None], pipeline: Any, errors_uri: str | None = None) -> None:
+    """Build one pipeline and run it to its end.
 
     Raises:
         HeadwaterError: a task's own error when it left one at `errors_uri`; else StageError.
     """
     _quiet_logs()
-    pipeline = beam.Pipeline(options=options)
     build(pipeline)
     with _watching_workers(name):
         try:
