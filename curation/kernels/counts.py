@@ -14,7 +14,8 @@ from numba import njit
 from curation.kernels import unicode_tables
 from curation.kernels.lines import LineTable
 from curation.kernels.text_batch import I64, U8, TextBatch
-from curation.kernels.words import HAS_ALPHA, HAS_NON_SYMBOL, I32, U64, WordTable, decode, hash_of
+from curation.kernels.utf8 import decode
+from curation.kernels.words import HAS_ALPHA, HAS_NON_SYMBOL, I32, U64, WordTable, hash_of
 
 F64 = npt.NDArray[np.float64]
 _SPACE = unicode_tables.SPACE

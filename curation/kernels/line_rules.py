@@ -15,7 +15,8 @@ from numba import njit
 from curation.kernels import unicode_tables
 from curation.kernels.lines import LineTable
 from curation.kernels.text_batch import I64, U8, TextBatch
-from curation.kernels.words import I32, U64, decode, hash_of
+from curation.kernels.utf8 import decode
+from curation.kernels.words import I32, U64, hash_of
 
 C4_LABELS = ("", "long_word", "no_end_mark", "too_few_words", "javascript", "policy")
 REFINEDWEB_LABELS = ("", "uppercase", "only_numbers", "counter", "one_word", "boilerplate")

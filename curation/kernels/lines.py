@@ -17,7 +17,8 @@ from numba import njit
 
 from curation.kernels import unicode_tables
 from curation.kernels.text_batch import I64, U8, TextBatch
-from curation.kernels.words import I32, U64, decode
+from curation.kernels.utf8 import decode
+from curation.kernels.words import I32, U64
 
 LinesOf = Literal["newline", "unicode"]
 _SPACE = unicode_tables.SPACE

@@ -13,7 +13,8 @@ from numba import njit
 from curation.kernels import unicode_tables
 from curation.kernels.lines import LineTable
 from curation.kernels.text_batch import I64, U8, TextBatch
-from curation.kernels.words import I32, U64, WordTable, decode, finish, hash_bytes
+from curation.kernels.utf8 import decode
+from curation.kernels.words import I32, U64, WordTable, finish, hash_bytes
 
 TOP_N = (2, 3, 4)
 DUPLICATE_N = (5, 6, 7, 8, 9, 10)

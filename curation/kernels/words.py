@@ -19,7 +19,9 @@ import numpy.typing as npt
 from numba import njit
 
 from curation.kernels import unicode_tables
+from curation.kernels.english_words import chunk_end, is_link, token_end
 from curation.kernels.text_batch import I64, U8, TextBatch
+from curation.kernels.utf8 import decode
 
 U64 = npt.NDArray[np.uint64]
 I32 = npt.NDArray[np.int32]
@@ -92,24 +94,6 @@ def _table(batch: TextBatch, kernel: Callable[..., int], *tables: npt.NDArray[An
 
 
 @njit(nogil=True, cache=True)
-def decode(data: U8, i: int | np.int64) -> tuple[np.int64, int]:
-    """The code point at byte `i` of valid UTF-8, and its width in bytes."""
-    b = np.int64(data[i])
-    if b < 0x80:
-        return b, 1
-    if b < 0xE0:
-        return ((b & 0x1F) << 6) | (np.int64(data[i + 1]) & 0x3F), 2
-    if b < 0xF0:
-        return ((b & 0x0F) << 12) | ((np.int64(data[i + 1]) & 0x3F) << 6) | (np.int64(data[i + 2]) & 0x3F), 3
-    return (
-        ((b & 0x07) << 18)
-        | ((np.int64(data[i + 1]) & 0x3F) << 12)
-        | ((np.int64(data[i + 2]) & 0x3F) << 6)
-        | (np.int64(data[i + 3]) & 0x3F)
-    ), 4
-
-
-@njit(nogil=True, cache=True)
 def finish(h: np.uint64) -> np.uint64:
     """The last step of a word's hash."""
     h = (h ^ (h >> SHIFT)) * MIX_1
@@ -118,7 +102,7 @@ def finish(h: np.uint64) -> np.uint64:
 
 
 @njit(nogil=True, cache=True)
-def hash_bytes(data: U8, start: int, stop: int) -> np.uint64:
+def hash_bytes(data: U8, start: int | np.int64, stop: int | np.int64) -> np.uint64:
     """The hash of `data[start:stop]`: that of a word with these bytes."""
     h = SEED
     for i in range(start, stop):
@@ -226,64 +210,6 @@ def _hash_point(h: np.uint64, point: int) -> np.uint64:
 
 
 @njit(nogil=True, cache=True)
-def _chunk_end(data: U8, i: int, stop: int, classes: U8) -> int:
-    """The first white space at or after byte `i`, or `stop`."""
-    while i < stop:
-        point, width = decode(data, i)
-        if classes[point] & _SPACE:
-            return i
-        i += width
-    return stop
-
-
-@njit(nogil=True, cache=True)
-def _is_link(data: U8, start: int, stop: int) -> bool:
-    """Whether the chunk is a web address, which spaCy keeps whole: `http…://` or `www.` in front."""
-    if stop - start > 4 and data[start] == 119 and data[start + 1] == 119 and data[start + 2] == 119:
-        return bool(data[start + 3] == 46)
-    if (
-        stop - start < 8
-        or data[start] != 104
-        or data[start + 1] != 116
-        or data[start + 2] != 116
-        or data[start + 3] != 112
-    ):
-        return False
-    colon = start + 5 if data[start + 4] == 115 else start + 4
-    return bool(data[colon] == 58 and data[colon + 1] == 47 and data[colon + 2] == 47)
-
-
-@njit(nogil=True, cache=True)
-def _token_end(data: U8, i: int, stop: int, classes: U8) -> int:
-    """The end of the token that starts at byte `i` of a chunk which ends at `stop`."""
-    point, width = decode(data, i)
-    bits = classes[point]
-    j = i + width
-    if bits & _PUNCT:
-        if point == 46:  # a run of full stops is one token
-            while j < stop and data[j] == 46:
-                j += 1
-            return j
-        if point == 39 or point == 0x2019:  # 's 're 've: the apostrophe belongs to what follows
-            while j < stop:
-                point, width = decode(data, j)
-                if not classes[point] & _ALPHA:
-                    break
-                j += width
-        return j
-    while j < stop:
-        point, width = decode(data, j)
-        if classes[point] & _PUNCT:
-            inner = j + width < stop and 48 <= data[j + width] < 58 and 48 <= data[j - 1] < 58
-            if not (inner and (point == 46 or point == 44 or point == 58)) and point != 95:  # 3.5 1,000 10:30 a_b
-                break
-        j += width
-    if j - i > 1 and data[j - 1] == 110 and j + 1 < stop and data[j] == 39 and data[j + 1] == 116:
-        return j - 1  # do|n't
-    return j
-
-
-@njit(nogil=True, cache=True)
 def _scan_datatrove(
     data: U8, offsets: I64, classes: U8, starts: I64, ends: I64, chars: I32, hashes: U64, flags: U8, doc_words: I64
 ) -> int:
@@ -295,12 +221,10 @@ def _scan_datatrove(
             if classes[point] & _SPACE:
                 i += width
                 continue
-            chunk = _chunk_end(data, i, stop, classes)
-            link = _is_link(data, i, chunk)
+            chunk = chunk_end(data, i, stop, classes)
+            begin = i
             while i < chunk:
-                end = chunk if link else _token_end(data, i, chunk, classes)
-                if end - i == 1 and data[i] == 110 and i + 2 < chunk and data[i + 1] == 39 and data[i + 2] == 116:
-                    end = i + 3  # n't
+                end = chunk if is_link(data, i, chunk) else token_end(data, i, begin, chunk, classes)
                 starts[n], ends[n], hashes[n] = i, end, hash_bytes(data, i, end)
                 length, flag = 0, 0
                 while i < end:

@@ -40,35 +40,83 @@ def plain_terms(text: str) -> list[str]:
     return split(text, unicode_tables.WORD)
 
 
+STICKS = "-/@\\^|~="
+
+
+def stays_inside(chunk: str, j: int) -> bool:
+    mark, before, after = chunk[j], chunk[j - 1], chunk[j + 1 : j + 2]
+    if mark == "_":
+        return True
+    if not after:
+        return mark in STICKS
+    if is_(after, unicode_tables.PUNCT):
+        return False
+    letters = is_(before, unicode_tables.ALPHA) and is_(after, unicode_tables.ALPHA)
+    digits = before in "0123456789" and after in "0123456789"
+    if mark == ".":
+        return not (letters and not is_(before, unicode_tables.UPPER) and is_(after, unicode_tables.UPPER))
+    if mark == ",":
+        return not letters
+    if mark == "-":
+        return not is_(after, unicode_tables.ALPHA) and not digits
+    if mark in "*+^":
+        return not digits
+    if mark in "/:<=>":
+        return not is_(after, unicode_tables.ALPHA)
+    if mark in "'’":
+        return not re.fullmatch("[sdmSDM]|[rRvV][eE]|[lL][lL]", letters_from(chunk, j + 1))
+    return mark.isascii()
+
+
+def letters_from(chunk: str, j: int) -> str:
+    k = j
+    while k < len(chunk) and is_(chunk[k], unicode_tables.ALPHA):
+        k += 1
+    return chunk[j:k]
+
+
+def negation(chunk: str, i: int) -> bool:
+    return chunk[i : i + 3] in {"n't", "n’t"}
+
+
+def token(chunk: str, i: int) -> str:
+    """The token that starts at character `i`."""
+    if negation(chunk, i) and i > 0:
+        return chunk[i : i + 3]
+    j = i + 1
+    if is_(chunk[i], unicode_tables.PUNCT):
+        if chunk[i] in "'’" and i > 0:
+            return chunk[i] + letters_from(chunk, j)
+        cut = i > 0 and not (chunk[i - 1].isascii() and is_(chunk[i - 1], unicode_tables.PUNCT))
+        if chunk[i] != "." and (cut or chunk[i] not in STICKS):
+            return chunk[i]
+        while chunk[j : j + 1] == chunk[i]:
+            j += 1
+        if j == len(chunk) or (chunk[i] == "." and j > i + 1) or is_(chunk[j], unicode_tables.PUNCT):
+            return chunk[i:j]
+    while j < len(chunk) and not (is_(chunk[j], unicode_tables.PUNCT) and not stays_inside(chunk, j)):
+        if negation(chunk, j):
+            return chunk[i:j]
+        j += 1
+    last = chunk[i:j].rpartition(".")[2]
+    ascii_letter = len(last.encode()) == 1 and is_(last, unicode_tables.ALPHA)
+    if ascii_letter and chunk[j : j + 1] == "." and chunk[j + 1 : j + 2] != ".":
+        return chunk[i : j + 1]
+    return chunk[i:j]
+
+
+def is_link(chunk: str) -> bool:
+    size = len(chunk.encode())
+    return (chunk.startswith("www.") and size >= 5) or (bool(re.match("https?://", chunk)) and size >= 8)
+
+
 def plain_datatrove(text: str) -> list[str]:
     out = []
     for chunk in plain_whitespace(text):
-        size = len(chunk.encode())
-        if (chunk.startswith("www.") and size >= 5) or (re.match("https?://", chunk) and size >= 8):
-            out.append(chunk)
-            continue
         i = 0
         while i < len(chunk):
-            j = i + 1
-            if chunk[i : i + 3] == "n't":
-                j = i + 3
-            elif chunk[i] == ".":
-                while j < len(chunk) and chunk[j] == ".":
-                    j += 1
-            elif chunk[i] in "'’":
-                while j < len(chunk) and is_(chunk[j], unicode_tables.ALPHA):
-                    j += 1
-            elif not is_(chunk[i], unicode_tables.PUNCT):
-                while j < len(chunk):
-                    if is_(chunk[j], unicode_tables.PUNCT) and chunk[j] != "_":
-                        number = chunk[j - 1] in "0123456789" and chunk[j + 1 : j + 2] in set("0123456789")
-                        if not (number and chunk[j] in ".,:"):
-                            break
-                    j += 1
-                if len(chunk[i:j].encode()) > 1 and chunk[j - 1] == "n" and chunk[j : j + 2] == "'t":
-                    j -= 1
-            out.append(chunk[i:j])
-            i = j
+            out.append(chunk[i:] if is_link(chunk[i:]) else token(chunk, i))
+            i += len(out[-1])
     return out
 
 
@@ -125,8 +173,11 @@ def test_whitespace_words_are_those_of_str_split() -> None:
 
 
 def test_the_datatrove_definition_splits_punctuation_and_contractions() -> None:
-    text = "I don't, it's $3.50... (see) www.a.org well-known 1,000"
-    tokens = "I do n't , it 's $ 3.50 ... ( see ) www.a.org well - known 1,000"
+    text = "I don't, it's $3.50... (see) www.a.org well-known 1,000 in the U.S., at 3 p.m. or don’t -- M-1 AT&T node.js"
+    tokens = (
+        "I do n't , it 's $ 3.50 ... ( see ) www.a.org well - known 1,000 in the U.S. , at 3 p.m. or do n’t -- "
+        "M-1 AT&T node.js"
+    )
     assert plain_datatrove(text) == tokens.split(" ")
 
 
