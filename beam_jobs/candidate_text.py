@@ -40,7 +40,7 @@ def write_shingles(prefix: str, documents_uri: str, rows: I64, partition: I64, n
     starts = np.cumsum(length) - length
     order = np.lexsort((rows, partition))
     with io.writing(f"{prefix}.hashes") as out:
-        out.write(memoryview(_gather(flat, starts[order], length[order])).cast("B"))
+        out.write(_gather(flat, starts[order], length[order]).data)
     with io.writing(f"{prefix}.npz") as out:
         np.savez(out, keys=row_keys(shard, rows[order]), partition=partition[order], length=length[order])
 

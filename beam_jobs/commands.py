@@ -24,7 +24,9 @@ def curate_arguments(parser: argparse.ArgumentParser) -> None:
     plan_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.set_defaults(beam_options=[])
-    parser.epilog = "What follows `--` is handed to Beam as it is: headwater curate JOB.yaml -- --runner=SparkRunner ..."
+    parser.epilog = (
+        "What follows `--` is handed to Beam as it is: headwater curate JOB.yaml -- --runner=SparkRunner ..."
+    )
 
 
 def load_plan(args: argparse.Namespace) -> Plan:
@@ -40,8 +42,10 @@ def run_plan(args: argparse.Namespace) -> int:
     from beam_jobs import io, layout
 
     plan = load_plan(args)
-    finished = {name: len(layout.finished(plan.run, name, len(plan.splits))) for name in
-                ("measure", "dedup", "score", "decide", "sample")}
+    finished = {
+        name: len(layout.finished(plan.run, name, len(plan.splits)))
+        for name in ("measure", "dedup", "score", "decide", "sample")
+    }
     dedup = plan.job.dedup
     summary: dict[str, Any] = {
         "fingerprint": plan.fingerprint,
@@ -58,12 +62,16 @@ def run_plan(args: argparse.Namespace) -> int:
         print(json.dumps(summary, ensure_ascii=False))
         return 0
     print(f"run          {plan.run}{' (finished)' if summary['finished'] else ''}")
-    print(f"inputs       {len(plan.inputs)} files, {summary['estimate']['input_bytes'] / 1e6:,.1f} MB, "
-          f"{len(plan.splits)} shards")
+    print(
+        f"inputs       {len(plan.inputs)} files, {summary['estimate']['input_bytes'] / 1e6:,.1f} MB, "
+        f"{len(plan.splits)} shards"
+    )
     print("done         " + ", ".join(f"{name} {count}" for name, count in finished.items()))
-    print(f"dedup        {dedup.bands} bands x {dedup.rows} rows over word {dedup.ngram}-grams; half of the pairs are "
-          f"compared at Jaccard {midpoint(dedup.bands, dedup.rows):.3f};\n             a compared pair is a duplicate "
-          f"from exact Jaccard {dedup.threshold}")
+    print(
+        f"dedup        {dedup.bands} bands x {dedup.rows} rows over word {dedup.ngram}-grams; half of the pairs are "
+        f"compared at Jaccard {midpoint(dedup.bands, dedup.rows):.3f};\n             a compared pair is a duplicate "
+        f"from exact Jaccard {dedup.threshold}"
+    )
     for similarity, probability in curve(dedup):
         print(f"             {similarity:.2f} {probability:8.4f} {'#' * round(40 * probability)}")
     print("\n# the job with every default\n" + yaml.safe_dump(summary["job"], sort_keys=False, allow_unicode=True))
@@ -111,7 +119,10 @@ def arm_table(manifest: dict[str, Any]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)),
+        ]
         lines.append("  ".join((*cells, row[-1])).rstrip())
     total = manifest["documents"] + manifest["dead_letters"]
     lines.append(f"{total:,} records read, {manifest['dead_letters']:,} of them dead letters")

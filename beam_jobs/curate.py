@@ -58,8 +58,11 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
         found = io.read_json(manifest_uri).get("fingerprint")
         if found != plan.fingerprint:
             problem = Problem(
-                "other-fingerprint", f"`{plan.run}` holds a run of another fingerprint", None,
-                f"{plan.fingerprint}, got {found}", "move it away, or choose another `output`",
+                "other-fingerprint",
+                f"`{plan.run}` holds a run of another fingerprint",
+                None,
+                f"{plan.fingerprint}, got {found}",
+                "move it away, or choose another `output`",
             )
             raise ConfigError(problem)
         progress.say(f"{plan.run} is finished already")
@@ -94,7 +97,7 @@ def _map_pass(run: Run, name: str, function: str, tasks: list[Task], extra: dict
         with run.progress.watching(name, run.uri, len(todo), sum(weights.values()), weights):
             run_tasks(name, run.uri, todo, function, extra, run.runner, heavy)
     markers = layout.finished(run.uri, name, total)
-    _record(run, name, started, sum(int(str(m.get("documents", 0))) for m in markers.values()), len(todo))
+    _record(run, name, started, sum(int(m.get("documents", 0)) for m in markers.values()), len(todo))
 
 
 def _record(run: Run, name: str, started: float, documents: int, done: int) -> None:
@@ -116,7 +119,7 @@ def _measures_in_python(context: RunContext) -> bool:
 def _shard_tasks(run: Run) -> list[Task]:
     markers = layout.finished(run.uri, "measure", len(run.plan.splits))
     return [
-        {"run": run.uri, "shard": shard, "weight": int(str(marker["bytes"])) + 1}
+        {"run": run.uri, "shard": shard, "weight": int(marker["bytes"]) + 1}
         for shard, marker in sorted(markers.items())
     ]
 
@@ -129,8 +132,11 @@ def _dedup(run: Run) -> None:
     markers = layout.finished(run.uri, "measure", len(run.plan.splits))
     shards = [
         IndexShard(
-            shard, io.join(run.uri, layout.index(shard)), io.join(run.uri, layout.documents(shard)),
-            int(str(marker["documents"])), False,
+            shard,
+            io.join(run.uri, layout.index(shard)),
+            io.join(run.uri, layout.documents(shard)),
+            int(marker["documents"]),
+            False,
         )
         for shard, marker in sorted(markers.items())
     ]

@@ -91,8 +91,13 @@ def _mark(run: str, name: str, shard: int, written: Any, tally: Any, seconds: fl
 
 
 def _decide_batch(
-    documents: pa.Table, signals: pa.Table, shas: pa.Array, arms: list[ResolvedRuleset],
-    out: Mapping[str, io.ParquetShard], tally: dict[str, ArmTally], base: SampleBase,
+    documents: pa.Table,
+    signals: pa.Table,
+    shas: pa.Array,
+    arms: list[ResolvedRuleset],
+    out: Mapping[str, io.ParquetShard],
+    tally: dict[str, ArmTally],
+    base: SampleBase,
 ) -> None:
     texts = documents["text"].combine_chunks()
     columns = {name: signals[name].combine_chunks() for name in signals.column_names}
@@ -141,9 +146,7 @@ def _empty_for_null(lists: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), lists.flatten(), type=lists.type)
 
 
-def write_arm(
-    name: str, documents: pa.Table, decisions: Decisions, out: Mapping[str, io.ParquetShard]
-) -> int:
+def write_arm(name: str, documents: pa.Table, decisions: Decisions, out: Mapping[str, io.ParquetShard]) -> int:
     """Write what the arm keeps and what it removes; returns the UTF-8 bytes of text that it keeps."""
     verdicts = decisions.verdicts
     kept = np.flatnonzero((verdicts == KEEP) | (verdicts == REDACT))
@@ -233,7 +236,7 @@ class SampleBase:
 
 
 def sample_thresholds(context: RunContext, shards: int) -> dict[str, dict[str, float]]:
-    """arm → source → hash below which a document goes, so that at least the matched words go, and not one more document.
+    """arm → source → hash below which a document goes: at least the matched words go, and not one document more.
 
     The order of removal is the hash of the id, so neither shards nor arrival order matter.
     """

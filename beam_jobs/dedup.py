@@ -53,7 +53,9 @@ class IndexShard:
     documents_uri: str
     rows: int
     fixed: bool
-    duplicates_uri: str | None = None  # of an earlier run: its duplicates are not kept, so nothing is compared with them
+    duplicates_uri: str | None = (
+        None  # of an earlier run: its duplicates are not kept, so nothing is compared with them
+    )
 
 
 class _EmitBands(beam.DoFn):  # type: ignore[misc]
@@ -142,7 +144,9 @@ def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSett
         partitions = 1 << max(0, (rows * len(chosen) // PARTITION_ROWS).bit_length())
         target = io.join(context.run, f"work/dedup/edges-{group:03d}")
         tasks: list[Task] = [
-            {"shard": s.number, "uri": s.uri, "duplicates": s.duplicates_uri, "weight": s.rows} for s in shards if s.rows
+            {"shard": s.number, "uri": s.uri, "duplicates": s.duplicates_uri, "weight": s.rows}
+            for s in shards
+            if s.rows
         ]
 
         def build(
@@ -247,8 +251,14 @@ def _compare_tasks(
         plan = io.join(context.run, f"work/dedup/plan-shingles-{shard.number:05d}.npz")
         _save(plan, rows=row_of(members.keys[compared[at]]), partition=partition[at])
         shingle_tasks.append(
-            {"run": context.run, "shard": shard.number, "documents": shard.documents_uri, "plan": plan,
-             "ngram": settings.ngram, "weight": int(weight[at].sum())}
+            {
+                "run": context.run,
+                "shard": shard.number,
+                "documents": shard.documents_uri,
+                "plan": plan,
+                "ngram": settings.ngram,
+                "weight": int(weight[at].sum()),
+            }
         )
     verify_tasks = []
     for number in np.unique(partition).tolist():
@@ -256,8 +266,13 @@ def _compare_tasks(
         chosen = compared[at]
         plan = io.join(context.run, f"work/dedup/plan-verify-{number:05d}.npz")
         _save(
-            plan, keys=members.keys[chosen], component=component[at], fixed=members.fixed[chosen],
-            content=members.content[chosen, 0], id_hash=members.id_hash[chosen], length=members.length[chosen],
+            plan,
+            keys=members.keys[chosen],
+            component=component[at],
+            fixed=members.fixed[chosen],
+            content=members.content[chosen, 0],
+            id_hash=members.id_hash[chosen],
+            length=members.length[chosen],
             bands=_bands_of(shards, members.keys[chosen], large[at], settings),
         )
         holders = np.unique(shard_of(members.keys[chosen])).tolist()
@@ -307,13 +322,20 @@ def verify_partition(task: Task, _: dict[str, Any]) -> None:
     removed = np.flatnonzero(result.kept_as != np.arange(len(keys)))
     _save(
         io.join(task["run"], f"work/dedup/verified-{task['partition']:05d}.npz"),
-        keys=keys[removed], kept_as=keys[result.kept_as[removed]], jaccards=result.jaccards[removed],
-        comparisons=np.int64(result.comparisons), capped=np.int64(result.capped),
+        keys=keys[removed],
+        kept_as=keys[result.kept_as[removed]],
+        jaccards=result.jaccards[removed],
+        comparisons=np.int64(result.comparisons),
+        capped=np.int64(result.capped),
     )
 
 
 def _write_duplicates(
-    context: RunContext, shards: list[IndexShard], members: Members, exact: I64, near_of: I64,
+    context: RunContext,
+    shards: list[IndexShard],
+    members: Members,
+    exact: I64,
+    near_of: I64,
     jaccard: npt.NDArray[np.float64],
 ) -> dict[str, int]:
     """Step 5: one file a shard of this run, rows in order; documents of earlier runs are named, never removed."""

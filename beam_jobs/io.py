@@ -50,7 +50,7 @@ class BeamOpener:
     def open(self, uri: str) -> BinaryIO:
         try:
             if is_local(uri):
-                return open(local_path(uri), "rb")  # noqa: SIM115 – the caller closes it
+                return open(local_path(uri), "rb")  # the caller closes it
             return cast(BinaryIO, _filesystems().open(uri, compression_type="uncompressed"))
         except OSError as error:
             raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error.strerror or error}")) from error
@@ -216,7 +216,7 @@ def parquet_shards(run: str, files: dict[str, tuple[str, pa.Schema]]) -> Iterato
         for shard in shards.values():
             try:
                 shard.abandon(error)
-            except BaseException as again:  # noqa: BLE001 – the context manager re-raises what it was given
+            except BaseException as again:  # the context manager re-raises what it was given
                 if again is not error and not isinstance(again.__cause__, type(error)):
                     raise
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from beam_jobs import io
 
 MANIFEST = "manifest.json"
@@ -63,7 +65,7 @@ def marker(name: str, shard: int) -> str:
     return part(f"work/markers/{name}", shard, "json")
 
 
-def finished(run: str, name: str, shards: int) -> dict[int, dict[str, object]]:
+def finished(run: str, name: str, shards: int) -> dict[int, dict[str, Any]]:
     """shard → what its marker says, for the finished tasks of a pass."""
     found = {}
     for uri in io.match(io.join(run, "work", "markers", name, "part-*.json")):

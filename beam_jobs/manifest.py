@@ -27,8 +27,8 @@ def build_manifest(plan: Plan, passes: list[dict[str, Any]]) -> dict[str, Any]:
     measured = layout.finished(plan.run, "measure", shards)
     decided = [layout.finished(plan.run, name, shards) for name in ("decide", "sample")]
     scored = layout.finished(plan.run, "score", shards)
-    dead = sum(int(str(marker["dead"])) for marker in measured.values())
-    documents = sum(int(str(marker["documents"])) for marker in measured.values())
+    dead = sum(int(marker["dead"]) for marker in measured.values())
+    documents = sum(int(marker["documents"]) for marker in measured.values())
     arms = {arm.name: _arm(arm.name, arm.plain(), decided) for arm in plan.arms}
     dedup: dict[str, Any] = dict(layout.finished(plan.run, "dedup", 1).get(0, {}))
     files = sorted(
@@ -36,7 +36,7 @@ def build_manifest(plan: Plan, passes: list[dict[str, Any]]) -> dict[str, Any]:
             entry
             for markers in (measured, scored, *decided, {0: dedup})
             for marker in markers.values()
-            for entry in marker.get("files", [])  # type: ignore[union-attr]
+            for entry in marker.get("files", [])
         ),
         key=lambda entry: entry["path"],
     )
@@ -84,13 +84,13 @@ def _resources(plan: Plan) -> dict[str, Any]:
     return {"resources": resources, "notes": notes}
 
 
-def _arm(name: str, ruleset: dict[str, Any], decided: list[dict[int, dict[str, object]]]) -> dict[str, Any]:
+def _arm(name: str, ruleset: dict[str, Any], decided: list[dict[int, dict[str, Any]]]) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     removed_by: Counter[str] = Counter()
     shards, removed = [], []
     for markers in decided:
         for _, marker in sorted(markers.items()):
-            counts: dict[str, Any] = marker["arms"].get(name)  # type: ignore[attr-defined]
+            counts: dict[str, Any] | None = marker["arms"].get(name)
             if counts is None:
                 continue
             for key in ("kept", "redacted", "dropped", "quarantined", "text_bytes"):
@@ -140,7 +140,10 @@ def check_limits(plan: Plan, manifest: Mapping[str, Any]) -> None:
     if documents >= limits.from_documents:
         for name, arm in manifest["arms"].items():
             problems += _passed(
-                f"arm `{name}`: quarantined", arm["quarantined"], documents, limits.max_quarantined_fraction,
+                f"arm `{name}`: quarantined",
+                arm["quarantined"],
+                documents,
+                limits.max_quarantined_fraction,
                 "max_quarantined_fraction",
             )
             by_filter: Counter[str] = Counter()
@@ -149,7 +152,10 @@ def check_limits(plan: Plan, manifest: Mapping[str, Any]) -> None:
                 by_filter[prefix] = max(by_filter[prefix], count)
             for prefix, count in sorted(by_filter.items()):
                 problems += _passed(
-                    f"arm `{name}`: removed or redacted by `{prefix}`", count, documents, limits.max_removed_fraction,
+                    f"arm `{name}`: removed or redacted by `{prefix}`",
+                    count,
+                    documents,
+                    limits.max_removed_fraction,
                     "max_removed_fraction",
                 )
     if problems:
@@ -161,7 +167,10 @@ def _passed(what: str, count: int, of: int, limit: float, setting: str) -> list[
         return []
     return [
         Problem(
-            "limit", f"{what}: {count:,} of {of:,} ({count / of:.1%})", f"limits.{setting}", f"at most {limit:.1%}",
+            "limit",
+            f"{what}: {count:,} of {of:,} ({count / of:.1%})",
+            f"limits.{setting}",
+            f"at most {limit:.1%}",
             f"look at what was lost; if it is right, `--set limits.{setting}=1.0`",
         )
     ]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -110,11 +111,9 @@ def signature_settings(settings: DedupSettings) -> dict[str, int]:
 def index_rows(documents: pa.Table, texts: TextBatch, context: RunContext) -> pa.Table:
     """The rows of `index_schema` for a batch."""
     settings = context.job.dedup
-    view, bounds = memoryview(texts.data), texts.offsets.tolist()
+    view, bounds = texts.data.data, texts.offsets.tolist()
     sha256 = hashlib.sha256
-    digests = b"".join(
-        [sha256(view[a:b]).digest() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-    )
+    digests = b"".join([sha256(view[a:b]).digest() for a, b in pairwise(bounds)])
     hash_id = xxhash.xxh3_64_intdigest
     ids = [hash_id(doc_id.encode()) for doc_id in documents["doc_id"].to_pylist()]
     columns: list[pa.Array] = [

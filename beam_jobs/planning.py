@@ -76,9 +76,7 @@ def make_plan(job: CurateJob, where: str) -> Plan:
     passes = pass_fingerprints(job, arms, inputs, [setting for _, setting in files])
     identity = {key: value for key, value in _job_identity(job).items() if key != "dedup"}  # it is in the passes
     whole = fingerprint({"passes": passes, "arms": [arm.plain() for arm in arms], "job": identity})
-    return Plan(
-        job, arms, inputs, [setting for _, setting in files], splits, whole, passes, io.join(job.output, whole)
-    )
+    return Plan(job, arms, inputs, [setting for _, setting in files], splits, whole, passes, io.join(job.output, whole))
 
 
 def _arm_problems(arms: Sequence[ResolvedRuleset], where: str) -> list[Problem]:
@@ -90,7 +88,9 @@ def _arm_problems(arms: Sequence[ResolvedRuleset], where: str) -> list[Problem]:
         if arm.sample is not None:
             others = [other.name for other in arms if other.sample is None]
             if arm.sample.match not in others:
-                problem = unknown_name("arm to match", arm.sample.match, others, f"{where}: arms.{arm.name}.sample.match")
+                problem = unknown_name(
+                    "arm to match", arm.sample.match, others, f"{where}: arms.{arm.name}.sample.match"
+                )
                 problems.append(problem)
         for rule in arm.rules:
             if rule.filter.producer == "score" and rule.filter.name not in SCORED:

@@ -27,7 +27,9 @@ class Progress:
             print(text, file=self.stream, flush=True)
 
     @contextmanager
-    def watching(self, name: str, run: str, tasks: int, total_weight: float, weights: dict[int, float]) -> Iterator[None]:
+    def watching(
+        self, name: str, run: str, tasks: int, total_weight: float, weights: dict[int, float]
+    ) -> Iterator[None]:
         """Report on pass `name` while the block runs.
 
         Args:
@@ -99,14 +101,20 @@ def _live(watcher: _Watcher, stop: threading.Event) -> None:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
+    )
     with Bar(*columns, console=Console(file=watcher.progress.stream), transient=True) as bar:
         task = bar.add_task(watcher.name, total=1.0, text="")
 
         def show() -> None:
             eta = watcher.eta_s()
             left = f", {eta:,.0f} s left" if eta is not None else ""
-            bar.update(task, completed=watcher.fraction, text=watcher.summary(time.monotonic() - watcher.started) + left)
+            bar.update(
+                task, completed=watcher.fraction, text=watcher.summary(time.monotonic() - watcher.started) + left
+            )
 
         _poll_until(watcher, stop, show)
 

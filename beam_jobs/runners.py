@@ -70,8 +70,8 @@ class _EmitTasks(beam.DoFn):  # type: ignore[misc]
 
     def process(self, _: bytes) -> Iterator[tuple[int, bytes]]:
         tasks = [line for line in io.read_bytes(self.tasks_uri).splitlines() if line]
-        for lane, line in zip(assign_lanes([json.loads(t)["weight"] for t in tasks], self.lanes), tasks, strict=True):
-            yield lane, line
+        lanes = assign_lanes([json.loads(task)["weight"] for task in tasks], self.lanes)
+        yield from zip(lanes, tasks, strict=True)
 
 
 class _RunLane(beam.DoFn):  # type: ignore[misc]
@@ -113,7 +113,12 @@ def assign_lanes(weights: Sequence[float], lanes: int) -> list[int]:
 
 
 def run_tasks(
-    name: str, run: str, tasks: Sequence[Task], function: str, context: dict[str, Any], runner: RunnerSettings,
+    name: str,
+    run: str,
+    tasks: Sequence[Task],
+    function: str,
+    context: dict[str, Any],
+    runner: RunnerSettings,
     python_heavy: bool,
 ) -> None:
     """Run `function` (`module:name`) on every task.

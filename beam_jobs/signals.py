@@ -54,7 +54,7 @@ def assemble(context: RunContext, shard: int) -> Iterator[tuple[pa.Table, pa.Tab
         for group in range(documents_file.num_row_groups):
             documents = documents_file.read_row_group(group)
             stop = first + documents.num_rows
-            columns: dict[str, Any] = {name: column for name, column in _columns(measured_file.read_row_group(group))}
+            columns: dict[str, Any] = dict(_columns(measured_file.read_row_group(group)))
             for rule in context.rules_of("dedup"):
                 columns[f"{rule.prefix}.exact"] = pa.array(exact[first:stop])
                 columns[f"{rule.prefix}.near"] = pa.array(near[first:stop])

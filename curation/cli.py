@@ -27,11 +27,17 @@ class Verb:
 VERBS = {
     "plan": Verb("beam_jobs.commands:plan_arguments", "beam_jobs.commands:run_plan", "show what `curate` would do"),
     "curate": Verb("beam_jobs.commands:curate_arguments", "beam_jobs.commands:run_curate", "run a curation job"),
-    "score": Verb("classifiers.commands:score_arguments", "classifiers.commands:run_score", "verdicts for a JSONL file"),
-    "inspect": Verb("curation.inspect_run:add_arguments", "curation.inspect_run:run", "what was removed, and the spans"),
+    "score": Verb(
+        "classifiers.commands:score_arguments", "classifiers.commands:run_score", "verdicts for a JSONL file"
+    ),
+    "inspect": Verb(
+        "curation.inspect_run:add_arguments", "curation.inspect_run:run", "what was removed, and the spans"
+    ),
     "verify": Verb("curation.verify_run:add_arguments", "curation.verify_run:run", "re-compute every hash and count"),
     "audit": Verb("curation.audit:add_arguments", "curation.audit:run", "who is removed: dialect, identity, source"),
-    "fit": Verb("classifiers.commands:fit_arguments", "classifiers.commands:run_fit", "train and calibrate a classifier"),
+    "fit": Verb(
+        "classifiers.commands:fit_arguments", "classifiers.commands:run_fit", "train and calibrate a classifier"
+    ),
     "evaluate-classifier": Verb(
         "classifiers.commands:evaluate_arguments", "classifiers.commands:run_evaluate", "measure a classifier"
     ),
@@ -55,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, rest = given[0], given[1:]
     if name not in VERBS:
         hint = did_you_mean(name, VERBS)
-        print(f"error[unknown-verb]: `{name}` is not a verb\n\n{usage()}" + (f"\nhint: {hint}" if hint else ""),
-              file=sys.stderr)
+        print(
+            f"error[unknown-verb]: `{name}` is not a verb\n\n{usage()}" + (f"\nhint: {hint}" if hint else ""),
+            file=sys.stderr,
+        )
         return 2
     try:
         return _run(VERBS[name], name, rest)

@@ -44,9 +44,7 @@ class HeadwaterError(Exception):
     exit_code = 1
 
     def __init__(self, *problems: Problem | str) -> None:
-        self.problems = tuple(
-            p if isinstance(p, Problem) else Problem(self.default_code(), p) for p in problems
-        )
+        self.problems = tuple(p if isinstance(p, Problem) else Problem(self.default_code(), p) for p in problems)
         super().__init__("\n\n".join(str(p) for p in self.problems))
 
     def __reduce__(self) -> tuple[type[HeadwaterError], tuple[Problem, ...]]:

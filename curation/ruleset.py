@@ -30,8 +30,8 @@ class Rule(Settings):
     filter: str
     action: Action = "drop"
     as_: str | None = Field(default=None, alias="as")  # prefix of its signals and reasons; default: the filter's name
-    actions: dict[str, Action] = {}  # reason code → action, where it differs from `action`
-    settings: dict[str, Any] = {}
+    actions: dict[str, Action] = Field(default={})  # reason code → action, where it differs from `action`
+    settings: dict[str, Any] = Field(default={})
 
 
 class Sample(Settings):

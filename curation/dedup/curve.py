@@ -10,12 +10,14 @@ def match_probability(jaccard: float, bands: int, rows: int) -> float:
 
     Source: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.2.
     """
-    return 1.0 - (1.0 - jaccard**rows) ** bands
+    probability: float = 1.0 - (1.0 - jaccard**rows) ** bands
+    return probability
 
 
 def midpoint(bands: int, rows: int) -> float:
     """The similarity where the curve is steepest, about (1 / bands)**(1 / rows) (ibid.)."""
-    return (1.0 / bands) ** (1.0 / rows)
+    similarity: float = (1.0 / bands) ** (1.0 / rows)
+    return similarity
 
 
 def curve(settings: DedupSettings) -> list[tuple[float, float]]:

@@ -1,8 +1,8 @@
 """Signatures for datasketch: the same permutations, so the same estimates, and any of its LSH back ends.
 
-    lsh = datasketch.MinHashLSH(params=(14, 8), num_perm=112, storage_config={"type": "redis", ...})
-    for doc_id, signature in zip(ids, to_datasketch(texts, settings)):
-        lsh.insert(doc_id, signature)
+lsh = datasketch.MinHashLSH(params=(14, 8), num_perm=112, storage_config={"type": "redis", ...})
+for doc_id, signature in zip(ids, to_datasketch(texts, settings)):
+    lsh.insert(doc_id, signature)
 """
 
 from __future__ import annotations

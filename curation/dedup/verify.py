@@ -42,7 +42,8 @@ def sorted_jaccard(left: U64, right: U64, threshold: float) -> float:
             i += 1
         else:
             j += 1
-    return common / (n + m - common)
+    similarity: float = common / (n + m - common)
+    return similarity
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _walk(
 
 @njit(nogil=True, cache=True)
 def _share_a_band(bands: U64, left: int, right: int) -> bool:
-    for band in range(bands.shape[1]):
+    for band in range(bands.shape[1]):  # noqa: SIM110 – numba compiles no generator expression
         if bands[left, band] == bands[right, band]:
             return True
     return False

@@ -1,4 +1,4 @@
-"""Every filter, one file each. Importing this package imports every module in it, which fills `FILTERS`: nothing to list here."""
+"""Every filter, one file each. Importing this package imports every module in it, which fills `FILTERS`."""
 
 from importlib import import_module
 from pkgutil import iter_modules

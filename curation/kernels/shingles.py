@@ -66,7 +66,9 @@ def _word_hashes(
                 point = (np.int64(byte & 0x1F) << 6) | np.int64(data[i + 1] & 0x3F)
                 i += 2
             elif byte < 0xF0:
-                point = (np.int64(byte & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
+                point = (
+                    (np.int64(byte & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
+                )
                 i += 3
             else:
                 point = (
@@ -123,7 +125,9 @@ def _shingle_hashes(words: U64, ngram: int, out: U64) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _minhash(words: U64, word_offsets: I64, ngram: int, a: U32, b: U32, signatures: U32, folded: U32, grams: U64) -> None:
+def _minhash(
+    words: U64, word_offsets: I64, ngram: int, a: U32, b: U32, signatures: U32, folded: U32, grams: U64
+) -> None:
     lanes = np.empty(_LANES, np.uint32)
     for doc in range(word_offsets.shape[0] - 1):
         count = _shingle_hashes(words[word_offsets[doc] : word_offsets[doc + 1]], ngram, grams)
@@ -140,7 +144,16 @@ def _minhash(words: U64, word_offsets: I64, ngram: int, a: U32, b: U32, signatur
                 lanes[k] = _EMPTY
             i = 0
             while i + 8 <= count:
-                x0, x1, x2, x3, x4, x5, x6, x7 = folded[i], folded[i + 1], folded[i + 2], folded[i + 3], folded[i + 4], folded[i + 5], folded[i + 6], folded[i + 7]
+                x0, x1, x2, x3, x4, x5, x6, x7 = (
+                    folded[i],
+                    folded[i + 1],
+                    folded[i + 2],
+                    folded[i + 3],
+                    folded[i + 4],
+                    folded[i + 5],
+                    folded[i + 6],
+                    folded[i + 7],
+                )
                 for k in range(_LANES):
                     multiplier, offset, low = a[base + k], b[base + k], lanes[k]
                     low = min(low, np.uint32(np.uint32(x0 * multiplier) + offset))
