@@ -30,8 +30,8 @@ from ftfy.fixes import remove_terminal_escapes, unescape_html
 from curation.kernels.normalise import NEWLINES, REMOVED, mojibake_pairs, scan, trimmed
 from curation.kernels.text_batch import TextBatch
 
-# Entities nest (`&amp;amp;lt;`), and a mojibake of a mojibake happens; three rounds are the most that 181,000
-# documents of Reddit, blogs, reviews, news and web pages needed. Beyond this many the text was made to nest.
+# Entities nest (`&amp;amp;lt;`), and a mojibake of a mojibake happens: of 184,007 documents of Reddit, blogs, reviews,
+# news and web pages 33,497 needed one round, 97 more, one of them nine. Beyond this many the text was made to nest.
 MAX_ENTITY_ROUNDS = 16
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
