@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from curation.document import VERDICTS
 from curation.errors import ConfigError, unknown_name
-from curation.finished_run import I8, KEEP, REDACT, Bools, FinishedRun, lowest_hashes, part, verdict_codes
+from curation.finished_run import I8, I64, KEEP, REDACT, Bools, FinishedRun, lowest_hashes, part, verdict_codes
 
 UNTOLD = frozenset({"dedup"})  # filters whose removals say nothing against a text
 
@@ -167,3 +167,35 @@ def _fill_carried(run: FinishedRun, arm: str, shard: int, cases: Sequence[Case],
     rows = [int(rank[case.row]) for case in redacted]
     for case, found in zip(redacted, run.rows_of(part(f"arms/{arm}", shard), rows, ["text"]), strict=True):
         case.carried = found["text"]
+
+
+def sample_by_code(
+    run: FinishedRun, arm: str, per_code: int, shards: Sequence[int]
+) -> dict[str, list[Case]]:
+    """Reason code → up to `per_code` documents that it removed or redacted in an arm, by smallest hash of the id."""
+    found: dict[str, list[Case]] = {}
+    for shard in shards:
+        table = run.decisions(arm, shard, ["doc_id", "verdict", "reasons"])
+        verdicts = verdict_codes(table["verdict"])
+        gone = np.flatnonzero(verdicts != KEEP)
+        removed = table.take(pa.array(gone)).combine_chunks()
+        for code, rows in _rows_by_code(removed["reasons"]).items():
+            ids = removed["doc_id"].take(pa.array(rows)).to_pylist()
+            for position in lowest_hashes(ids, per_code):
+                row = int(rows[position])
+                at = int(gone[row])
+                case = Case(arm, shard, at, ids[position], VERDICTS[verdicts[at]], removed["reasons"][row].as_py())
+                found.setdefault(code, []).append(case)
+    for code, cases in found.items():
+        found[code] = [cases[i] for i in lowest_hashes([case.doc_id for case in cases], per_code)]
+    _fill(run, [case for cases in found.values() for case in cases])
+    return dict(sorted(found.items()))
+
+
+def _rows_by_code(reasons: pa.ChunkedArray) -> dict[str, I64]:
+    """Reason code → rows that have it."""
+    lists = pa.concat_arrays(reasons.chunks) if reasons.num_chunks else pa.array([], reasons.type)
+    codes = pc.struct_field(lists.flatten(), "code").dictionary_encode()
+    owners = np.repeat(np.arange(len(lists)), np.asarray(lists.value_lengths(), np.int64))
+    numbers = codes.indices.to_numpy()
+    return {name: np.unique(owners[numbers == code]) for code, name in enumerate(codes.dictionary.to_pylist())}
