@@ -33,6 +33,8 @@ def bucket_edges(buckets: U64, keys: U64) -> tuple[U64, U64]:
     A star is enough for connectivity, which is all that is asked of it; who is compared with whom is decided later,
     inside a component. (All pairs of a bucket would be k²/2 edges: a template shared by 10⁶ pages would be 5·10¹¹.)
     """
+    if not len(keys):
+        return keys, keys
     order = np.argsort(buckets)  # not stable, and need not be: inside a bucket only the smallest key is looked for
     sorted_buckets = buckets[order]
     repeated = np.concatenate(([False], sorted_buckets[1:] == sorted_buckets[:-1]))
