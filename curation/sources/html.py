@@ -6,6 +6,7 @@ Two extractors, chosen by `InputSettings.extractor`; docs/results/extraction.md 
 from __future__ import annotations
 
 import codecs
+import logging
 import re
 from collections.abc import Callable
 from typing import Literal
@@ -90,6 +91,9 @@ def extractor(name: Extractor) -> Callable[[str], str]:
 
 def _trafilatura() -> Callable[[str], str]:
     from trafilatura import extract
+
+    # Its warnings are about single pages; ours are dead letters, and a page's words do not belong in a log.
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
 
     def run(page: str) -> str:
         # fast: without the second and third algorithm on pages that came out short, which cost a third of the speed

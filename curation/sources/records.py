@@ -5,6 +5,7 @@ Called by the JSON-like sources (jsonl, csv) record by record; the columnar ones
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,25 @@ def metadata_json(record: Mapping[str, Any]) -> bytes | None:
                 inner = None
         if inner is None or isinstance(inner, dict):
             record = inner or ({} if record["metadata"] in (None, "") else record)
-    return orjson.dumps(record, default=_plain, option=_METADATA_OPTIONS) if record else None
+    if not record:
+        return None
+    try:
+        return orjson.dumps(record, default=_plain, option=_METADATA_OPTIONS)
+    except orjson.JSONEncodeError:  # orjson reads 1024 levels and writes 254
+        return slow_metadata_json(record)
+
+
+def slow_metadata_json(record: Mapping[str, Any]) -> bytes | None:
+    """As `metadata_json`, for what only the standard library writes: deep values, lone surrogates as escapes.
+
+    Raises:
+        RecordError: deeper than Python's own limit.
+    """
+    try:
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain)
+    except RecursionError:
+        raise RecordError("the other fields are nested too deep") from None
+    return text.encode() if record else None
 
 
 _METADATA_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS

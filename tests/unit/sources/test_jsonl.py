@@ -130,6 +130,15 @@ def test_json_that_only_python_writes_is_kept(tmp_path: Path, read: Callable[...
     assert offsets == [0, 29, 78, 93]
 
 
+def test_deep_metadata_is_kept_as_far_as_python_can_write_it(tmp_path: Path, read: Callable[..., Any]) -> None:
+    path = tmp_path / "deep.jsonl"
+    deep = "[" * 300 + "]" * 300
+    path.write_text(f'{{"text": "a", "deep": {deep}}}\n{{"text": "b"}}\n')
+    documents, dead, _ = read(path)
+    assert dead == []
+    assert [document["metadata"] for document in documents] == [f'{{"deep":{deep}}}', None]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz"])
 def test_compressed_files_read_as_plain_ones(tmp_path: Path, read: Callable[..., Any], suffix: str) -> None:
     rows = [{"id": str(number), "text": "word " * (number % 50 + 1)} for number in range(5000)]
