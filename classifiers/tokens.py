@@ -126,12 +126,12 @@ def _joins(data, i, stop, bits):  # type: ignore[no-untyped-def]
 def _scan(data, offsets, bits, low, user, url):  # type: ignore[no-untyped-def]
     rows = len(offsets) - 1
     size = offsets[rows] - offsets[0]
-    limit = size // 2 + 2 * rows + 8
+    limit = size + 8  # a token has at least one byte; pages that are never touched cost nothing
     bounds = np.zeros(rows + 1, np.int64)
     starts = np.empty(limit, np.int32)
     ends = np.empty(limit, np.int32)
     breaks = np.empty(limit, np.uint8)
-    out = np.empty(2 * size + 16 * rows + 64, np.uint8)
+    out = np.empty(3 * size + 16, np.uint8)  # the longest growth is `@a`, 2 bytes, to `@user`, 5
     cuts = np.zeros(limit + 1, np.int64)
     n = 0
     at = 0
@@ -141,14 +141,6 @@ def _scan(data, offsets, bits, low, user, url):  # type: ignore[no-untyped-def]
         gap = PARAGRAPH
         newlines = 0
         while i < stop:
-            if n + 2 >= limit:
-                starts = np.concatenate((starts, np.empty(limit, np.int32)))
-                ends = np.concatenate((ends, np.empty(limit, np.int32)))
-                breaks = np.concatenate((breaks, np.empty(limit, np.uint8)))
-                cuts = np.concatenate((cuts, np.zeros(limit, np.int64)))
-                limit *= 2
-            if at + 64 >= len(out):
-                out = np.concatenate((out, np.empty(len(out), np.uint8)))
             point, width = _point(data, i)
             kind = bits[point]
             if kind & SPACE:
@@ -186,6 +178,14 @@ def _scan(data, offsets, bits, low, user, url):  # type: ignore[no-untyped-def]
                     at += len(url)
                 else:
                     while i < stop:
+                        byte = data[i]
+                        if byte < 0x80 and bits[byte] & WORD:
+                            if at - begin < MAX_WORD:
+                                out[at] = byte | 0x20 if 65 <= byte <= 90 else byte
+                                at += 1
+                            i += 1
+                            cp += 1
+                            continue
                         point, width = _point(data, i)
                         if not bits[point] & (WORD | MARK):
                             if point == 0x2019:

@@ -21,10 +21,13 @@ FOLDED = 1  # found only after undoing leet, separators, stretched letters or lo
 
 # How a character takes part in the search for disguised terms.
 PLAIN, HIDDEN, WILD, HARD = 0, 1, 2, 3
+# What the scan asks first of a character, one byte each (see `matcher._traits`).
+T_SPACE, T_WORD, T_ODD, T_MARK = 1, 2, 4, 8
 MAX_TOKEN = 48  # code points; longer tokens are URLs, hashes or art, not disguised words
 MAX_STACK = 512
 MIN_WILD_LENGTH = 4
 FIELDS = 5
+MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio (Knuth, TAOCP 6.4: Fibonacci hashing); the high bits spread best
 
 
 @njit(nogil=True, cache=True)
@@ -56,7 +59,7 @@ def _child(keys, values, state, symbol):  # type: ignore[no-untyped-def]
     """The trie state after `symbol`, -1 when there is none."""
     mask = len(keys) - 1
     key = (np.int64(state) << 20) | np.int64(symbol)
-    slot = ((key * 0x9E3779B1) >> 7) & mask
+    slot = np.int64((np.uint64(key) * np.uint64(MIX)) >> np.uint64(40)) & mask
     while keys[slot] >= 0:
         if keys[slot] == key:
             return values[slot]
@@ -209,7 +212,36 @@ def _emit(hits, found, row, start, end, pattern, how):  # type: ignore[no-untype
 
 
 @njit(nogil=True, cache=True)
-def scan(data, offsets, symbols, classes, roots, keys, values, terminal, looks, leet, kinds, disguisable, fold):  # type: ignore[no-untyped-def]
+def _token_end(points, count, at, traits):  # type: ignore[no-untyped-def]
+    """End of the run of non-spaces at `at`, and whether it may hide a word: an odd sign or three like letters in a row."""
+    odd = False
+    before = last = -1
+    k = at
+    while k < count:
+        point = points[k]
+        trait = traits[point]
+        if trait & T_SPACE:
+            break
+        odd = odd or (trait & T_ODD) != 0 or (point == last and point == before)
+        before, last = last, point
+        k += 1
+    return k, odd
+
+
+@njit(nogil=True, cache=True)
+def _trim(points, start, stop, classes, leet):  # type: ignore[no-untyped-def]
+    """The token without punctuation at its ends; a leading `@` or `$` and a trailing `$` may stand for letters."""
+    while start < stop and not (classes[points[start]] & WORD) and not _is_sign(points[start], leet, start + 1 < stop):
+        start += 1
+    while stop > start and not (classes[points[stop - 1]] & WORD) and points[stop - 1] != 0x24:
+        stop -= 1
+    return start, stop
+
+
+@njit(nogil=True, cache=True)
+def scan(
+    data, offsets, symbols, classes, traits, roots, pairs, keys, values, terminal, looks, leet, kinds, disguisable, fold
+):  # type: ignore[no-untyped-def]
     """All hits of a batch, int32 (n, 5): row, start, end, pattern, how; leftmost-longest, in text order, no overlap."""
     longest = 0
     for row in range(len(offsets) - 1):
@@ -226,58 +258,56 @@ def scan(data, offsets, symbols, classes, roots, keys, values, terminal, looks, 
         boundary = True
         while at < count:
             point = points[at]
-            bits = classes[point]
-            if bits & SPACE:
+            trait = traits[point]
+            if trait & T_SPACE:
                 boundary = True
                 at += 1
                 continue
             if fold and at >= token_stop:
-                token_stop = at
-                while token_stop < count and not (classes[points[token_stop]] & SPACE):
-                    token_stop += 1
+                token_stop, may_hide = _token_end(points, count, at, traits)
+                pattern = -1
+                end = at
                 start, stop = at, token_stop
-                while (
-                    start < stop
-                    and not (classes[points[start]] & WORD)
-                    and not _is_sign(points[start], leet, start + 1 < stop)
-                ):
-                    start += 1
-                while stop > start and not (classes[points[stop - 1]] & WORD) and points[stop - 1] != 0x24:
-                    stop -= 1
-                if stop - start == 1 and looks[points[start]] != NONE:
-                    end = _spaced_end(points, count, start, classes, looks)
-                    if end > start:
-                        pattern = _spaced(points, start, end, looks, keys, values, terminal, disguisable)
-                        if pattern >= 0:
-                            hits = _emit(hits, found, row, start, end, pattern, FOLDED)
-                            found += 1
-                            at = end
-                            token_stop = end
-                            boundary = False
-                            continue
-                elif 3 <= stop - start <= MAX_TOKEN and _suspicious(points, start, stop, looks, leet, kinds):
-                    _walk(points, count, start, symbols, classes, roots, keys, values, terminal, best)
-                    if best[1] < 0 or (best[0] < stop and not _is_apostrophe(points[best[0]])):
-                        pattern = _disguised(
-                            points, start, stop, looks, leet, kinds, keys, values, terminal, disguisable, stack
-                        )
-                        if pattern >= 0:
-                            hits = _emit(hits, found, row, start, stop, pattern, FOLDED)
-                            found += 1
-                            at = stop
-                            boundary = False
-                            continue
-            is_word = (bits & WORD) and point != 0x5F
-            if (boundary or not is_word or (bits & SINGLE)) and roots[symbols[point]] >= 0:
-                _walk(points, count, at, symbols, classes, roots, keys, values, terminal, best)
-                if best[1] >= 0:
-                    hits = _emit(hits, found, row, at, best[0], best[1], EXACT)
+                if may_hide and token_stop - at <= MAX_TOKEN:
+                    start, stop = _trim(points, at, token_stop, classes, leet)
+                    if stop - start >= 3 and _suspicious(points, start, stop, looks, leet, kinds):
+                        _walk(points, count, start, symbols, classes, roots, keys, values, terminal, best)
+                        if best[1] < 0 or (best[0] < stop and not _is_apostrophe(points[best[0]])):
+                            pattern = _disguised(
+                                points, start, stop, looks, leet, kinds, keys, values, terminal, disguisable, stack
+                            )
+                            end = stop
+                elif token_stop == at + 1 and looks[point] != NONE:
+                    end = _spaced_end(points, count, at, classes, looks)
+                    if end > at:
+                        pattern = _spaced(points, at, end, looks, keys, values, terminal, disguisable)
+                if pattern >= 0:
+                    hits = _emit(hits, found, row, start, end, pattern, FOLDED)
                     found += 1
-                    at = best[0]
-                    boundary = not (classes[points[at - 1]] & WORD)
+                    at = end
+                    token_stop = max(token_stop, end)
+                    boundary = False
                     continue
-            boundary = not is_word and not (bits & MARK)
+            if boundary or not (trait & T_WORD):
+                root = roots[symbols[point]]
+                # Two characters decide most words: the table of pairs says whether any term begins so.
+                if root >= 0 and (
+                    terminal[root] >= 0 or (at + 1 < count and pairs[symbols[point], symbols[points[at + 1]]])
+                ):
+                    _walk(points, count, at, symbols, classes, roots, keys, values, terminal, best)
+                    if best[1] >= 0:
+                        hits = _emit(hits, found, row, at, best[0], best[1], EXACT)
+                        found += 1
+                        at = best[0]
+                        boundary = not (traits[points[at - 1]] & T_WORD)
+                        continue
             at += 1
+            if trait & T_WORD:
+                boundary = False
+                while at < count and traits[points[at]] == T_WORD:  # the rest of a plain word
+                    at += 1
+            else:
+                boundary = (trait & T_MARK) == 0
     return hits[:found]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.kernels.text_batch import TextBatch
-from curation.kernels.unicode_tables import SPACE, classes, lower
+from curation.kernels.unicode_tables import MARK, SINGLE, SPACE, WORD, classes, lower
 from curation.lexicon import kernel
 from curation.lexicon.entries import Entry, Lexicon
 
@@ -114,12 +114,18 @@ class Matcher:
         for (state, symbol), after in edges.items():
             if state == 0:
                 self._roots[symbol] = after
+        self._pairs = np.zeros((len(self._roots), len(self._roots)), np.bool_)
+        first = {after: symbol for (state, symbol), after in edges.items() if state == 0}
+        for state, symbol in edges:
+            if state in first:
+                self._pairs[first[state], symbol] = True
         self._looks, self._leet, self._kinds = _disguise_tables(fold)
+        self._traits = _traits(self._looks, self._leet, self._kinds)
 
     def find(self, texts: TextBatch) -> Hits:
         """All terms of `texts`, leftmost-longest, without overlap."""
         hits = kernel.scan(
-            texts.data, texts.offsets, self._symbols, classes(), self._roots, self._keys, self._values,
+            texts.data, texts.offsets, self._symbols, classes(), self._traits, self._roots, self._pairs, self._keys, self._values,
             self._terminal, self._looks, self._leet, self._kinds, self._disguisable, self.fold_disguises,
         )  # fmt: skip
         return Hits(
@@ -163,7 +169,7 @@ def _hashed(edges: dict[tuple[int, int], int]) -> tuple[npt.NDArray[np.int64], I
     values = np.zeros(size, np.int32)
     for (state, symbol), after in edges.items():
         key = (state << 20) | symbol
-        slot = ((key * 0x9E3779B1) >> 7) & (size - 1)
+        slot = ((key * kernel.MIX) % (1 << 64) >> 40) & (size - 1)
         while keys[slot] >= 0:
             slot = (slot + 1) & (size - 1)
         keys[slot], values[slot] = key, after
@@ -181,6 +187,27 @@ def _folding() -> I32:
                 table[point] = lower()[ord(plain)]
     table[0x2019] = ord("'")
     return table
+
+
+def _traits(looks: I32, leet: I32, kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One byte a code point for the scan: space, plain word character, sign of a disguise, mark.
+
+    Characters of scripts without spaces are not T_WORD, so that a term may start at each of them; an underscore
+    separates.
+    """
+    bits = classes()
+    traits = np.zeros(POINTS, np.uint8)
+    word = (bits & WORD).astype(bool) & ~(bits & SINGLE).astype(bool)
+    word[ord("_")] = False
+    traits[word] |= kernel.T_WORD
+    traits[(bits & SPACE).astype(bool)] |= kernel.T_SPACE
+    traits[(bits & MARK).astype(bool)] |= kernel.T_MARK
+    odd = np.zeros(POINTS, bool)
+    odd[: len(kinds)] = (kinds == kernel.HIDDEN) | (kinds == kernel.WILD)
+    odd[: len(leet)] |= leet[:, 0] != kernel.NONE
+    odd[0x80:] |= looks[0x80:] != kernel.NONE
+    traits[odd] |= kernel.T_ODD
+    return traits
 
 
 def _disguise_tables(fold: I32) -> tuple[I32, I32, npt.NDArray[np.uint8]]:
