@@ -49,10 +49,16 @@ class RunContext:
         """Whether some arm judges classifier scores of documents that it does not drop as duplicates."""
         for arm in self.arms:
             producers = {rule.filter.producer for rule in arm.rules}
-            drops = any(r.filter.producer == "dedup" and r.action == "drop" and not r.actions for r in arm.rules)
-            if "score" in producers and not drops:
+            if "score" in producers and not any(self._drops_every_copy(rule) for rule in arm.rules):
                 return True
         return False
+
+    def _drops_every_copy(self, rule: ResolvedRule) -> bool:
+        """Whether `rule` drops all that the dedup pass calls a copy; an arm may be laxer than the pass."""
+        if rule.filter.producer != "dedup" or rule.action != "drop" or rule.actions:
+            return False
+        settings = rule.settings
+        return bool(settings.exact and settings.near and settings.min_jaccard <= self.job.dedup.threshold)
 
 
 def load_arms(job: CurateJob) -> tuple[ResolvedRuleset, ...]:

@@ -106,8 +106,18 @@ def writing(uri: str) -> Iterator[BinaryIO]:
             with _filesystems().create(uri, compression_type="uncompressed") as stream:
                 yield cast(BinaryIO, stream)
     except OSError as error:
-        problem = Problem("cannot-write", f"cannot write `{uri}`: {error.strerror or error}")
-        raise StageError(problem) from error
+        raise cannot_write(uri, error) from error
+
+
+def cannot_write(uri: str, error: OSError) -> StageError:
+    """The error of a full disk, or of a place where nothing may be written."""
+    return StageError(
+        Problem(
+            "cannot-write",
+            f"cannot write `{uri}`: {error.strerror or error}",
+            hint="make room, then run the same command again: finished shards are not redone",
+        )
+    )
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -173,8 +183,8 @@ class ParquetShard:
     """
 
     def __init__(self, run: str, path: str, schema: pa.Schema, compression: str = "zstd") -> None:
-        self.path, self.schema, self.rows = path, schema, 0
-        self._block = writing(join(run, path))
+        self.path, self.uri, self.schema, self.rows = path, join(run, path), schema, 0
+        self._block = writing(self.uri)
         self._sink = _Hashing(self._block.__enter__())
         level = 1 if compression == "zstd" else None
         # A dictionary of whole texts never pays (a quarter of the writing time, measured), nor do their extremes.
@@ -193,10 +203,17 @@ class ParquetShard:
     def write(self, table: pa.Table) -> None:
         if table.num_rows:
             self.rows += table.num_rows
-            self._writer.write_table(table, row_group_size=table.num_rows)
+            try:
+                self._writer.write_table(table, row_group_size=table.num_rows)
+            except OSError as error:
+                raise cannot_write(self.uri, error) from error
 
     def close(self) -> Written:
-        self._writer.close()
+        """The file under its final name. Raises StageError as `writing`."""
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise cannot_write(self.uri, error) from error
         self._block.__exit__(None, None, None)
         return Written(self.path, self.rows, self._sink.size, self._sink.hash.hexdigest())
 

@@ -57,7 +57,7 @@ class PackByPartition(beam.DoFn):  # type: ignore[misc]
             yield WindowedValue(item, window.max_timestamp(), [window])
 
     def _flush(self) -> Iterator[tuple[int, bytes]]:
-        if not self.rows:
+        if not self.count:
             return
         buckets = np.concatenate([row[0] for row in self.rows])
         keys = np.concatenate([row[1] for row in self.rows])

@@ -18,6 +18,7 @@ from curation.sources import SOURCES, InputSettings, Split, format_of, splits_of
 from curation.sources.base import FileOpener
 
 SCORED = frozenset({"blocklist", "toxicity", "sentence", "context"})  # what `classifiers.scoring.Scorer` provides
+SIGNATURES = ("ngram", "bands", "rows", "seed", "near")  # settings of the duplicate search that change the index
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ def make_plan(job: CurateJob, where: str) -> Plan:
         merge_rules(arms)
     except ConfigError as error:
         problems += error.problems
+    if any(rule.filter.producer == "dedup" for arm in arms for rule in arm.rules):
+        try:
+            earlier_index(job.dedup)
+        except ConfigError as error:
+            problems += error.problems
     files, missing = _files(job, where)
     problems += missing
     formats = {}
@@ -147,18 +153,19 @@ def pass_fingerprints(
     ]
     documents = {"files": files, "code": code_version()} | {k: plain[k] for k in ("normalise", "reading", "split_mb")}
     cheap = {
-        prefix: {"filter": rule.filter.name, "settings": rule.settings.model_dump(mode="json")}
+        prefix: {"filter": rule.filter.name, "settings": rule.measured_settings()}
         for prefix, rule in sorted(rules.items())
         if rule.filter.producer == "measure"
     }
-    dedup = None
+    dedup = signatures = None
     if deduplicates:
+        signatures = {key: plain["dedup"][key] for key in SIGNATURES}
         # An earlier run is what its manifest says, wherever it lies and whatever `latest` points to today.
         earlier = [manifest["fingerprint"] for _, manifest in earlier_index(job.dedup)]
         dedup = {**plain["dedup"], "against": earlier}
     context = RunContext("", job, tuple(arms))
     return {
-        "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": dedup}),
+        "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": signatures}),
         "dedup": fingerprint({"documents": documents, "dedup": dedup}),
         "score": fingerprint(
             {
@@ -186,18 +193,23 @@ def earlier_index(dedup: DedupSettings) -> list[tuple[str, dict[str, Any]]]:
     Raises:
         ConfigError: a run is unfinished or unreadable, or its signatures cannot be compared with this job's.
     """
-    wanted = {"ngram": dedup.ngram, "bands": dedup.bands, "rows": dedup.rows, "seed": dedup.seed}
+    wanted = {key: getattr(dedup, key) for key in SIGNATURES}
     found = []
+    problems = []
     for run in dedup.against:
         manifest_uri = io.join(run, layout.MANIFEST)
         if not io.exists(manifest_uri):
-            raise ConfigError(
+            problems.append(
                 Problem("no-index", f"`{run}` is not a finished run: it has no {layout.MANIFEST}", "dedup.against")
             )
+            continue
         manifest = io.read_json(manifest_uri)
+        if not manifest["dedup"]:
+            problems.append(Problem("no-index", f"no arm of `{run}` deduplicates: it has no hashes", "dedup.against"))
+            continue
         theirs = {key: manifest["job"]["dedup"][key] for key in wanted}
         if theirs != wanted:
-            raise ConfigError(
+            problems.append(
                 Problem(
                     "other-signatures",
                     f"`{run}` has signatures of other settings",
@@ -206,4 +218,6 @@ def earlier_index(dedup: DedupSettings) -> list[tuple[str, dict[str, Any]]]:
                 )
             )
         found.append((run, manifest))
+    if problems:
+        raise ConfigError(*problems)
     return found

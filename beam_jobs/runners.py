@@ -171,6 +171,7 @@ def run_pipeline(name: str, build: Callable[[Any], None], pipeline: Any, errors_
             result = pipeline.run()
             result.wait_until_finish()
         except HeadwaterError:
+            _raise_reported(errors_uri)  # the same error with its problems; Beam has put both into one line of text
             raise
         except Exception as error:
             _raise_reported(errors_uri)
