@@ -172,7 +172,8 @@ def load_run(path: str, opener: FileOpener | None = None) -> FinishedRun:
 def verdict_codes(column: pa.ChunkedArray) -> I8:
     """Index into `VERDICTS` of each value of a string (or dictionary) column."""
     codes = pc.index_in(column.cast(pa.string()), value_set=pa.array(VERDICTS))
-    return np.asarray(codes.to_numpy(), np.int8)
+    chunks = [chunk.to_numpy().astype(np.int8) for chunk in codes.chunks]
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.int8)
 
 
 def lowest_hashes(doc_ids: Sequence[str], count: int, seed: int = 0) -> list[int]:

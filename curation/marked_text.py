@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -61,18 +61,13 @@ class Masker:
         rules = ruleset["rules"] if ruleset else []
         self._prefixes = tuple(f"{rule['as']}." for rule in rules if rule["filter"] in MASKED_FILTERS)
 
-    @cached_property
-    def _matchers(self) -> list[Matcher]:
-        listed = load_lexicon("ldnoobw").only(["en"])
-        return [Matcher(load_lexicon("english")), Matcher(listed, fold_disguises=False)]
-
     def mask_all(self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None) -> list[str]:
         """`texts` with abuse masked, each as long as before; `spans`: what reasons and mentions point at."""
         if not self.enabled or not texts:
             return list(texts)
         found: list[list[tuple[int, int]]] = [[] for _ in texts]
         batch = TextBatch.of(texts)
-        for matcher in self._matchers:
+        for matcher in _matchers():
             hits = matcher.find(batch)
             entries = matcher.lexicon.entries
             columns = (hits.row.tolist(), hits.start.tolist(), hits.end.tolist(), hits.entry.tolist(), hits.guarded)
@@ -90,6 +85,13 @@ class Masker:
         """Whether a span of this label is masked whatever the lexicon says; whole toxic windows are not."""
         category, is_mention, _ = label.partition(": ")
         return category in MASKED_CATEGORIES if is_mention else label.startswith(self._prefixes)
+
+
+@lru_cache(maxsize=1)
+def _matchers() -> tuple[Matcher, Matcher]:
+    """The lexicon and the English blocklist, compiled once: that takes a second."""
+    listed = load_lexicon("ldnoobw").only(["en"])
+    return Matcher(load_lexicon("english")), Matcher(listed, fold_disguises=False)
 
 
 def excerpt(text: str, spans: Sequence[Span], around: int = 80, longest: int = 800) -> list[Piece]:

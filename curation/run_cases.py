@@ -18,7 +18,8 @@ from curation.document import VERDICTS
 from curation.errors import ConfigError, unknown_name
 from curation.finished_run import I8, I64, KEEP, REDACT, Bools, FinishedRun, lowest_hashes, part, verdict_codes
 
-UNTOLD = frozenset({"dedup"})  # filters whose removals say nothing against a text
+# Filters that speak against what a text says, not against how it is written or that it is a copy.
+TELLING = frozenset({"blocklist", "toxicity", "sentence", "context"})
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,14 @@ def _verdict_mask(
 
 
 def flagging_arms(run: FinishedRun, arm: str) -> list[str]:
-    """Other arms with a rule that says something against a text (not only that it is a copy, or drawn at random)."""
+    """Other arms with a rule that speaks against what texts say."""
     return [other for other in run.arms if other != arm and _told(run, other)]
 
 
 def _told(run: FinishedRun, arm: str) -> frozenset[str]:
-    """The reason codes of an arm that say something against a text."""
+    """The reason codes of an arm that speak against what a text says."""
     rules = run.manifest["arms"][arm]["ruleset"]["rules"]
-    prefixes = tuple(f"{rule['as']}." for rule in rules if rule["filter"] not in UNTOLD)
+    prefixes = tuple(f"{rule['as']}." for rule in rules if rule["filter"] in TELLING)
     return frozenset(c for c in run.manifest["arms"][arm]["removed_by"] if prefixes and c.startswith(prefixes))
 
 
@@ -169,9 +170,7 @@ def _fill_carried(run: FinishedRun, arm: str, shard: int, cases: Sequence[Case],
         case.carried = found["text"]
 
 
-def sample_by_code(
-    run: FinishedRun, arm: str, per_code: int, shards: Sequence[int]
-) -> dict[str, list[Case]]:
+def sample_by_code(run: FinishedRun, arm: str, per_code: int, shards: Sequence[int]) -> dict[str, list[Case]]:
     """Reason code → up to `per_code` documents that it removed or redacted in an arm, by smallest hash of the id."""
     found: dict[str, list[Case]] = {}
     for shard in shards:
