@@ -21,8 +21,9 @@ from beam_jobs.progress import Progress
 from beam_jobs.runners import RunnerSettings, Task, run_tasks
 from curation.errors import ConfigError, Problem
 
-# Below this much input a pass finishes sooner in threads than worker processes take to start (3 s each, measured).
-PROCESSES_FROM_BYTES = 24 << 20
+# Below this much text a Python-heavy pass finishes sooner in threads: starting two worker processes and loading
+# Beam, the kernels and the models into them costs 8 processor seconds (measured: 57 MB scored in 6.2 s, not 8.4 s).
+PROCESSES_FROM_BYTES = 256 << 20
 FIRST_EARLIER_SHARD = 1 << 31  # shard numbers of the runs deduplicated against: no run has so many of its own
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from beam_jobs import io, layout
@@ -80,8 +81,9 @@ def make_plan(job: CurateJob, where: str) -> Plan:
     ]
     inputs = io.identities([uri for uri, _ in files])
     passes = pass_fingerprints(job, arms, inputs, [setting for _, setting in files])
-    identity = {key: value for key, value in _job_identity(job).items() if key != "dedup"}  # it is in the passes
-    whole = fingerprint({"passes": passes, "arms": [arm.plain() for arm in arms], "job": identity})
+    identity = {key: value for key, value in _job_identity(job).items() if key not in {"dedup", "scoring"}}
+    described = [with_file_contents(arm.plain()) for arm in arms]  # dedup and scoring are in the passes' fingerprints
+    whole = fingerprint({"passes": passes, "arms": described, "job": with_file_contents(identity)})
     return Plan(job, arms, inputs, [setting for _, setting in files], splits, whole, passes, io.join(job.output, whole))
 
 
@@ -179,6 +181,27 @@ def pass_fingerprints(
             }
         ),
     }
+
+
+def with_file_contents(settings: Any) -> Any:
+    """Plain settings with every string that names a file or folder replaced by its name and the sha256 of its content.
+
+    A word list, evaluation set or model is what it holds: editing it in place must change the fingerprint, moving it
+    must not.
+    """
+    if isinstance(settings, dict):
+        return {key: with_file_contents(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [with_file_contents(value) for value in settings]
+    if not isinstance(settings, str) or "/" not in settings and "." not in settings:
+        return settings
+    path = Path(settings)
+    if path.is_file():
+        return {"name": path.name, "sha256": io.sha256_of(settings)}
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [{"name": str(file.relative_to(path)), "sha256": io.sha256_of(str(file))} for file in files]
+    return settings
 
 
 def cost_estimate(plan: Plan) -> dict[str, Any]:
