@@ -76,6 +76,7 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
     _dedup(run)
     _score(run)
     _decide(run)
+    _tokens(run)
     manifest = build_manifest(plan, run.passes)
     check_limits(plan, manifest)
     _write_report(plan, manifest)
@@ -179,6 +180,12 @@ def _decide(run: Run) -> None:
         thresholds = sample_thresholds(run.context, len(run.plan.splits))
         extra = {"thresholds": thresholds}
         _map_pass(run, "sample", "beam_jobs.decide:sample_shard", _shard_tasks(run), extra, heavy=False)
+
+
+def _tokens(run: Run) -> None:
+    if run.plan.job.tokens is not None:
+        # Threads: the tokenizer is compiled and lets go of the interpreter.
+        _map_pass(run, "tokens", "beam_jobs.tokens:token_shard", _shard_tasks(run), {}, heavy=False)
 
 
 def _adopt_finished_passes(run: Run) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from beam_jobs import layout
 from beam_jobs.planning import Plan
+from beam_jobs.tokens import token_manifest
 from curation.errors import DataContractError, LimitError, Problem
 from curation.fingerprint import code_version
 
@@ -56,6 +57,7 @@ def build_manifest(plan: Plan, passes: list[dict[str, Any]]) -> dict[str, Any]:
         "dead_letters": dead,
         "arm_order": [arm.name for arm in plan.arms],
         "arms": arms,
+        "tokens": token_manifest(plan.job.tokens, plan.run, shards),
         "conservation": {name: _conservation(name, arm, documents, dead) for name, arm in arms.items()},
         "files": files,
     }

@@ -11,6 +11,7 @@ from typing import Any
 from beam_jobs import io, layout
 from beam_jobs.config import EXECUTION_ONLY, CurateJob
 from beam_jobs.context import RunContext, load_arms
+from beam_jobs.tokens import tokenizer_of
 from curation.dedup.settings import DedupSettings
 from curation.errors import ConfigError, Problem, unknown_name
 from curation.fingerprint import code_version, fingerprint
@@ -61,6 +62,11 @@ def make_plan(job: CurateJob, where: str) -> Plan:
     if any(rule.filter.producer == "dedup" for arm in arms for rule in arm.rules):
         try:
             earlier_index(job.dedup)
+        except ConfigError as error:
+            problems += error.problems
+    if job.tokens is not None:
+        try:
+            tokenizer_of(job.tokens)
         except ConfigError as error:
             problems += error.problems
     files, missing = _files(job, where)
@@ -193,7 +199,7 @@ def with_file_contents(settings: Any) -> Any:
         return {key: with_file_contents(value) for key, value in settings.items()}
     if isinstance(settings, list):
         return [with_file_contents(value) for value in settings]
-    if not isinstance(settings, str) or "/" not in settings and "." not in settings:
+    if not isinstance(settings, str) or not {"/", "."} & set(settings):
         return settings
     path = Path(settings)
     if path.is_file():

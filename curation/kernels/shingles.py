@@ -117,7 +117,7 @@ def _shingle_hashes(words: U64, ngram: int, out: U64) -> int:
     for j in range(length):
         h = h * _GRAM + words[j]
     out[0] = _fmix64(h)
-    count = size - length + 1
+    count: int = size - length + 1
     for j in range(1, count):
         h = (h - words[j - 1] * leading) * _GRAM + words[j + length - 1]
         out[j] = _fmix64(h)
