@@ -96,7 +96,7 @@ def _title(name: str) -> str:
 
 def _arms(manifest: Mapping[str, Any]) -> str:
     total = manifest["documents"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, arm in manifest["arms"].items():
         counts = [(kind, int(arm[key])) for kind, key in VERDICT_KEYS]
         ranked = sorted(arm["removed_by"].items(), key=lambda item: (-item[1], item[0]))[:TOP_REASONS]
@@ -113,7 +113,11 @@ def _arms(manifest: Mapping[str, Any]) -> str:
             )
         )
     keys = "".join(f'<span class="key"><i class="{kind}"></i>{label}</span>' for kind, label in VERDICT_KEYS)
-    head = ("arm", "documents", "of all", "MB of text", "verdicts", "most frequent reasons")
+    head: tuple[str, ...] = ("arm", "documents", "of all", "MB of text", "verdicts", "most frequent reasons")
+    tokens = (manifest.get("tokens") or {}).get("arms")
+    if tokens:
+        rows = [(*row, f"{tokens[name]['tokens']:,}") for row, name in zip(rows, manifest["arms"], strict=True)]
+        head = (*head, "tokens")
     lines = [
         (escape(name), *(f"{line[key]:,}" for key in ("read", "kept", "redacted", "dropped", "quarantined", "dead")))
         for name, line in manifest["conservation"].items()
@@ -123,7 +127,7 @@ def _arms(manifest: Mapping[str, Any]) -> str:
     )
     return (
         f"{_title('arms')}<p>Every arm is the same corpus under another ruleset.</p><p>{keys}</p>"
-        f"{table(head, rows, (1, 2, 3), wide=(4,))}<h3>Every record is accounted for</h3>{conserved}"
+        f"{table(head, rows, (1, 2, 3, 6), wide=(4,))}<h3>Every record is accounted for</h3>{conserved}"
     )
 
 

@@ -112,7 +112,7 @@ def verify(run: FinishedRun) -> Verification:
             result.problems += check.problems
             result.documents += check.documents
         result.shards_checked = len(whole)
-        if not damaged and not any(check.unreadable for check in checks):
+        if not result.shards_skipped and not any(check.unreadable for check in checks):
             result.problems += _totals(run, checks)
             problems, result.duplicates = check_duplicates(run)
             result.problems += problems
@@ -196,6 +196,10 @@ def _conservation(run: FinishedRun) -> list[Problem]:
             problems.append(Problem("not-conserved", text, where, f"{line['read']:,} records read"))
         if parts != expected:
             problems.append(Problem("not-conserved", f"arm `{name}`: {parts}", where, str(expected)))
+        tokens = (run.manifest.get("tokens") or {}).get("arms", {}).get(name)
+        if tokens is not None and tokens["documents"] != arm["documents"]:
+            text = f"arm `{name}`: tokens of {tokens['documents']:,} documents"
+            problems.append(Problem("other-count", text, where, f"{arm['documents']:,}"))
     return problems
 
 
