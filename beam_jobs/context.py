@@ -40,6 +40,21 @@ class RunContext:
         return bool(self.rules_of("dedup"))
 
     @cached_property
+    def line_rules(self) -> list[ResolvedRule]:
+        """The rules that judge repeated lines; without one no line is hashed."""
+        return [rule for rule in self.rules_of("dedup") if rule.filter.name == "line_dedup"]
+
+    @cached_property
+    def min_line_chars(self) -> int:
+        """The shortest line that some rule counts."""
+        return min((rule.settings.min_chars for rule in self.line_rules), default=0)
+
+    @cached_property
+    def copies_kept(self) -> int:
+        """The most copies of a line that some rule keeps."""
+        return max((rule.settings.keep for rule in self.line_rules), default=0)
+
+    @cached_property
     def scored_filters(self) -> frozenset[str]:
         """Names of the filters whose signals the classifiers make."""
         return frozenset(rule.filter.name for rule in self.rules_of("score"))
@@ -55,7 +70,7 @@ class RunContext:
 
     def _drops_every_copy(self, rule: ResolvedRule) -> bool:
         """Whether `rule` drops all that the dedup pass calls a copy; an arm may be laxer than the pass."""
-        if rule.filter.producer != "dedup" or rule.action != "drop" or rule.actions:
+        if rule.filter.name != "dedup" or rule.action != "drop" or rule.actions:
             return False
         settings = rule.settings
         return bool(settings.exact and settings.near and settings.min_jaccard <= self.job.dedup.threshold)

@@ -14,6 +14,7 @@ from beam_jobs import io, layout
 from beam_jobs.context import RunContext, save_job
 from beam_jobs.decide import sample_thresholds
 from beam_jobs.dedup import IndexShard, run_dedup
+from beam_jobs.line_dedup import run_line_dedup
 from beam_jobs.manifest import build_manifest, check_limits
 from beam_jobs.measure import plan_tasks
 from beam_jobs.planning import Plan, earlier_index
@@ -147,6 +148,10 @@ def _dedup(run: Run) -> None:
     earlier = sum(shard.rows for shard in shards) - own
     run.progress.say(f"dedup: {own:,} documents" + (f" against {earlier:,} of earlier runs" if earlier else ""))
     stats = run_dedup(run.context, shards, run.runner)
+    if run.context.line_rules:
+        lines = {shard: int(marker["lines"]) for shard, marker in markers.items()}
+        stats["lines"] = run_line_dedup(run.context, lines, run.runner)
+        stats["files"] += stats["lines"].pop("files")
     io.write_json(io.join(run.uri, layout.marker("dedup", 0)), {**stats, "documents": own})
     _record(run, "dedup", started, own, 1)
     run.progress.say(
@@ -202,8 +207,8 @@ def _adopt_finished_passes(run: Run) -> None:
 
 
 ADOPTABLE = {
-    "measure": ("documents", "index", "work/measured", "dead_letter"),
-    "dedup": ("duplicates",),
+    "measure": ("documents", "index", "work/measured", "work/lines", "dead_letter"),
+    "dedup": ("duplicates", "work/line_verdicts"),
     "score": ("signals",),
 }
 

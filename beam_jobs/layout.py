@@ -56,6 +56,16 @@ def verdicts(shard: int) -> str:
     return part("work/verdicts", shard)
 
 
+def lines(shard: int) -> str:
+    """Hash and place of every line that is long enough; only when some arm looks for repeated lines."""
+    return part("work/lines", shard)
+
+
+def line_verdicts(shard: int) -> str:
+    """The lines of a shard that are not the first of their kind."""
+    return part("work/line_verdicts", shard)
+
+
 def sample_base(shard: int) -> str:
     return part("work/sample", shard)
 

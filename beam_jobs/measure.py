@@ -21,10 +21,12 @@ import xxhash
 
 from beam_jobs import io, layout
 from beam_jobs.context import RunContext, load_context
+from beam_jobs.line_dedup import LINES, line_rows
 from beam_jobs.runners import Task
 from curation.dedup.settings import DedupSettings
 from curation.document import DOCUMENTS, DeadLetter
 from curation.filters.base import DocumentBatch, arrow_type
+from curation.kernels.line_hashes import line_hashes
 from curation.kernels.shingles import band_hashes, minhash
 from curation.kernels.text_batch import TextBatch
 from curation.normalise import normalise_batch
@@ -46,7 +48,9 @@ def measure_shard(task: Task, _: dict[str, Any]) -> None:
         "index": (layout.index(shard), index_schema(context.job.dedup if context.deduplicates else None)),
         "measured": (layout.measured(shard), measured_schema(context)),
     }
-    counts = {"documents": 0, "bytes": 0, "dead": 0}
+    if context.line_rules:
+        files["lines"] = (layout.lines(shard), LINES)
+    counts = {"documents": 0, "bytes": 0, "dead": 0, "lines": 0}
     dead_lines: list[bytes] = []
     with io.parquet_shards(context.run, files) as shards:
         source = SOURCES.get(split.format)
@@ -59,6 +63,10 @@ def measure_shard(task: Task, _: dict[str, Any]) -> None:
             shards["documents"].write(documents)
             shards["index"].write(index_rows(documents, texts, context))
             shards["measured"].write(measured_rows(documents, texts, context))
+            if context.line_rules:
+                found = line_hashes(texts, context.min_line_chars)
+                shards["lines"].write(line_rows(found, counts["documents"]))
+                counts["lines"] += len(found)
             counts["documents"] += documents.num_rows
             counts["bytes"] += int(texts.offsets[-1] - texts.offsets[0])
         written = [shards[key].close().plain() for key in files]

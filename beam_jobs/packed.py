@@ -1,4 +1,4 @@
-"""Packed shuffles: a partition number and two arrays as bytes, instead of one element a row.
+"""Packed shuffles: a partition number and some columns as bytes, instead of one element a row.
 
 Measured on 1 M documents x 20 bands: 14 to 21 times faster than one element per band, a third of the memory.
 """
@@ -15,26 +15,23 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from curation.kernels.shingles import U64
 
-FLUSH_ROWS = 2_000_000  # rows buffered in a bundle before they are sent: 32 MB
+FLUSH_ROWS = 2_000_000  # rows buffered in a bundle before they are sent: 32 MB of two columns
 
 
-def pack(buckets: U64, keys: U64) -> bytes:
-    """Both columns, little-endian, one after the other."""
-    return buckets.astype("<u8", copy=False).tobytes() + keys.astype("<u8", copy=False).tobytes()
+def pack(*columns: U64) -> bytes:
+    """The columns, all of one length, little-endian, one after the other."""
+    return b"".join(column.astype("<u8", copy=False).tobytes() for column in columns)
 
 
-def unpack(packed: Iterable[bytes]) -> tuple[U64, U64]:
-    """All rows of the packed pieces, in the order of the pieces."""
-    buckets, keys = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for piece in packed:
-        both = np.frombuffer(piece, "<u8")
-        buckets.append(both[: len(both) // 2])
-        keys.append(both[len(both) // 2 :])
-    return np.concatenate(buckets), np.concatenate(keys)
+def unpack(packed: Iterable[bytes], columns: int = 2) -> tuple[U64, ...]:
+    """The columns of all rows of the packed pieces, in the order of the pieces."""
+    pieces = [np.frombuffer(piece, "<u8").reshape(columns, -1) for piece in packed]
+    pieces.append(np.zeros((columns, 0), np.uint64))
+    return tuple(np.concatenate([piece[column] for piece in pieces]) for column in range(columns))
 
 
 class PackByPartition(beam.DoFn):  # type: ignore[misc]
-    """(buckets, keys) arrays → (partition, packed rows); the partition is the top bits of the bucket, itself a hash."""
+    """(buckets, other columns …) → (partition, packed rows); the partition is the top bits of the bucket, a hash."""
 
     def __init__(self, partitions: int) -> None:
         """Args: partitions: a power of two, at most 65,536."""
@@ -42,10 +39,10 @@ class PackByPartition(beam.DoFn):  # type: ignore[misc]
         self.partitions = partitions
 
     def start_bundle(self) -> None:
-        self.rows: list[tuple[U64, U64]] = []
+        self.rows: list[tuple[U64, ...]] = []
         self.count = 0
 
-    def process(self, element: tuple[U64, U64]) -> Iterator[tuple[int, bytes]]:
+    def process(self, element: tuple[U64, ...]) -> Iterator[tuple[int, bytes]]:
         self.rows.append(element)
         self.count += len(element[0])
         if self.count >= FLUSH_ROWS:
@@ -59,16 +56,15 @@ class PackByPartition(beam.DoFn):  # type: ignore[misc]
     def _flush(self) -> Iterator[tuple[int, bytes]]:
         if not self.count:
             return
-        buckets = np.concatenate([row[0] for row in self.rows])
-        keys = np.concatenate([row[1] for row in self.rows])
+        columns = [np.concatenate(column) for column in zip(*self.rows, strict=True)]
         self.rows, self.count = [], 0
         if self.partitions == 1:
-            yield 0, pack(buckets, keys)
+            yield 0, pack(*columns)
             return
-        partition = (buckets >> self.shift).astype(np.uint16)  # numpy sorts 16-bit keys by radix
+        partition = (columns[0] >> self.shift).astype(np.uint16)  # numpy sorts 16-bit keys by radix
         order = np.argsort(partition, kind="stable")
         bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1))
         for number in range(self.partitions):
             chosen = order[bounds[number] : bounds[number + 1]]
             if len(chosen):
-                yield number, pack(buckets[chosen], keys[chosen])
+                yield number, pack(*(column[chosen] for column in columns))

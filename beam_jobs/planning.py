@@ -172,8 +172,14 @@ def pass_fingerprints(
         earlier = [manifest["fingerprint"] for _, manifest in earlier_index(job.dedup)]
         dedup = {**plain["dedup"], "against": earlier}
     context = RunContext("", job, tuple(arms))
+    # Only where there is such a rule: a job without one keeps its fingerprints.
+    lines, line_rules = {}, {}
+    if context.line_rules:
+        lines = {"lines": {"min_chars": context.min_line_chars}}
+        dedup = {**(dedup or {}), "lines": {**lines["lines"], "keep": context.copies_kept}}
+        line_rules = {"line_rules": {rule.prefix: rule.measured_settings() for rule in context.line_rules}}
     return {
-        "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": signatures}),
+        "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": signatures, **lines}),
         "dedup": fingerprint({"documents": documents, "dedup": dedup}),
         "score": fingerprint(
             {
@@ -184,6 +190,7 @@ def pass_fingerprints(
                 "prefixes": sorted(rules),
                 "scoring": plain["scoring"] if scored else None,
                 "all": context.scores_duplicates,
+                **line_rules,
             }
         ),
     }

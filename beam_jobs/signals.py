@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs import io, layout
 from beam_jobs.context import RunContext, load_context
+from beam_jobs.line_dedup import LineVerdicts
 from beam_jobs.measure import measured_schema
 from beam_jobs.runners import Task
 from classifiers.scoring import Scorer
@@ -43,6 +44,7 @@ def signals_schema(context: RunContext) -> pa.Schema:
 def assemble(context: RunContext, shard: int) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(documents, signals) of a shard, row group by row group: the memory of one group at a time."""
     exact, near = _dedup_verdict(context, shard)
+    lines = LineVerdicts(context, shard)
     schema = signals_schema(context)
     opener = io.BeamOpener()
     first = 0
@@ -56,8 +58,10 @@ def assemble(context: RunContext, shard: int) -> Iterator[tuple[pa.Table, pa.Tab
             stop = first + documents.num_rows
             columns: dict[str, Any] = dict(_columns(measured_file.read_row_group(group)))
             for rule in context.rules_of("dedup"):
-                columns[f"{rule.prefix}.exact"] = pa.array(exact[first:stop])
-                columns[f"{rule.prefix}.near"] = pa.array(near[first:stop])
+                if rule.filter.name == "dedup":
+                    columns[f"{rule.prefix}.exact"] = pa.array(exact[first:stop])
+                    columns[f"{rule.prefix}.near"] = pa.array(near[first:stop])
+            columns |= lines.signals(documents["text"].combine_chunks(), first)
             columns |= _scores(context, documents, (exact[first:stop] == 0) & (near[first:stop] == 0))
             yield documents, pa.Table.from_arrays([columns[field.name] for field in schema], schema=schema)
             first = stop

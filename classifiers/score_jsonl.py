@@ -108,7 +108,7 @@ class LineScorer:
             for signal in rule.filter.signals:
                 kind = arrow_type(signal.dtype)
                 if rule.filter.producer == "dedup":
-                    column = pa.array(np.zeros(size)).cast(kind)
+                    column = pa.array([[] if pa.types.is_list(kind) else 0] * size, kind)
                 elif rule.filter.producer == "score":
                     column = scored[f"{rule.filter.name}.{signal.name}"].cast(kind)
                 else:
