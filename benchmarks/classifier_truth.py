@@ -1,4 +1,4 @@
-"""What each score-based ruleset does to the documents of a truth file, by kind: `python -m benchmarks.classifier_truth`.
+"""What each score-based ruleset does to each kind of document of a truth file: `python -m benchmarks.classifier_truth`.
 
 In: docs.jsonl.zst and truth.jsonl.zst (id joins them). Out: a markdown table, share of each kind dropped, with Wilson
 intervals. Kinds whose truth says `keep` should be near 0, those that say `drop` near 100.

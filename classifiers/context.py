@@ -36,6 +36,7 @@ USE, HOMONYM, UNCERTAIN = 0, 5, 6
 GUARD_REACH = 12  # tokens each side in which a guard word speaks for the homonym
 QUIET = 0.15  # documents whose worst windows score lower and that hold no demeaning term are not read any further
 TOP_SHARE = 0.2
+CONTEXT_FLOOR = 0.3
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,25 @@ class ContextReader:
         self._severity = np.array([e.severity for e in self.entries], np.float64)
         order = {name: index for index, name in enumerate(features.CATEGORIES)}
         self._category = np.array([order.get(e.category, -1) for e in self.entries], np.int64)
+        self._profane = [order["profanity"], order["sexual"]]
+        self._insulting = [order["insult"]]
         self._demeaning = np.array([e.category in demeaning for e in self.entries], bool)
 
     def is_demeaning(self, hits: Hits) -> Mask:
         return self._demeaning[hits.entry] & ~hits.guarded
+
+    def category_demeans(self, hits: Hits) -> Mask:
+        """Hits of a demeaning category, homonyms by guard phrase included."""
+        return np.asarray(self._demeaning[hits.entry])
+
+    def term_rates(self, tokens: Tokens, hits: Hits) -> F64:
+        """Profanities and insults per 20 tokens of each document, shape (rows, 2), capped at 3."""
+        size = np.maximum(np.diff(tokens.bounds), 20)
+        rates = [
+            np.bincount(hits.row[np.isin(self._category[hits.entry], codes) & ~hits.guarded], minlength=len(size))
+            for codes in (self._profane, self._insulting)
+        ]
+        return np.minimum(20.0 * np.stack(rates, axis=1) / size[:, None], 3.0)
 
     def mark_cues(
         self, batch: TextBatch, tokens: Tokens, rows: npt.NDArray[np.int64], bits: npt.NDArray[np.int64]
@@ -193,7 +209,10 @@ class ContextModel:
         role, score = self._roles(matrix, use, hits.guarded, demeaning)
         max_use = np.zeros(len(batch))
         np.maximum.at(max_use, hits.row[demeaning], use[demeaning])
-        document = document_matrix(tokens, windows, toxicity, cues, rates, top, hits, use, demeaning)
+        read, read_top = in_context(tokens, windows, toxicity, hits, use, reader.category_demeans(hits))
+        document = document_matrix(
+            tokens, windows, read, cues, rates, read_top, hits, use, demeaning, reader.term_rates(tokens, hits)
+        )
         document_use = np.where(top >= QUIET, sigmoid(self._document.logits(document)[:, 0]), 0.0)
         document_use[max_use > 0] = sigmoid(self._document.logits(document[max_use > 0])[:, 0])
         columns = self._columns(hits, matrix, role, score)
@@ -255,6 +274,24 @@ def read_cues(
     return cues, np.asarray(features.document_rates(tokens.bounds, cues)), top
 
 
+def in_context(
+    tokens: Tokens, windows: Windows, toxicity: F64, hits: Hits, use: F64, demeaning: Mask
+) -> tuple[F64, F64]:
+    """Window toxicity after reading its terms, and the documents' top means of it.
+
+    A window keeps CONTEXT_FLOOR of its toxicity when every demeaning term in it is surely mentioned or a homonym, and
+    all of it when one is surely used: the first stage scores the word, not what is done with it. `demeaning` here
+    counts guarded hits too.
+    """
+    highest = np.full(len(windows), -1.0)
+    if len(hits):
+        window = np.searchsorted(windows.first, token_at(tokens, hits.row, hits.start), side="right") - 1
+        np.maximum.at(highest, window[demeaning], use[demeaning])
+    scale = np.where(highest < 0, 1.0, CONTEXT_FLOOR + (1 - CONTEXT_FLOOR) * highest)
+    read = toxicity * scale
+    return read, np.nan_to_num(row_top_mean(read, windows.bounds, TOP_SHARE))
+
+
 def document_matrix(
     tokens: Tokens,
     windows: Windows,
@@ -265,12 +302,14 @@ def document_matrix(
     hits: Hits,
     use: F64,
     demeaning: Mask,
+    term_rates: F64,
 ) -> F64:
-    """Features of all documents, shape (rows, len(DOCUMENT_NAMES))."""
+    """Features of all documents, shape (rows, len(DOCUMENT_NAMES)); `toxicity` and `top` as `in_context` gives them."""
     half = np.nan_to_num(row_top_mean(toxicity, windows.bounds, 0.5))
-    return np.asarray(
+    matrix = np.asarray(
         features.document_features(
             tokens.bounds, windows.bounds, windows.first, windows.last, toxicity,
             features.token_kinds(tokens.data, tokens.offsets), cues, rates, top, half, hits.row, use, demeaning,
         )
     )  # fmt: skip
+    return np.column_stack((matrix, term_rates))

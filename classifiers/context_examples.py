@@ -22,7 +22,7 @@ EXPLANATION = (
     "Historians have shown how the term {t} was used to justify violence against {g}.",
     "In this chapter students learn why the word “{t}” hurt {g} and how its meaning changed over time.",
     "According to the court, the defendant shouted {t} at the victim before the attack. The jury convicted him.",
-    "The newspaper reported that graffiti reading {t} had been sprayed on a wall of the school. Police are investigating.",
+    "The newspaper reported that graffiti reading {t} had been sprayed on a school wall. Police are investigating.",
     "Our guidelines: do not post slurs such as {t}. Moderators remove such posts.",
     "Etymology: {t} is first recorded in 1838 and derives from an older word.",
     "Researchers who study hate speech counted how often the term {t} appeared in posts about {g}.",
@@ -101,6 +101,14 @@ NEUTRAL = (
     "Does anyone know a good place to buy bicycles?",
     "The second half of the film was better than the first.",
 )
+PROFANE = (
+    "The {a} bus was late again.", "What the {p}, it rained all day.", "Oh {p}, I forgot my keys.", "{p}!",
+    "That concert was {a} great.", "Holy {p}, what a goal!", "I am so {a} tired today.", "My phone is {p}, it froze.",
+    "Who gives a {p} about golf?", "The traffic was {a} terrible.", "I love this {a} song!", "{p}, the exam is tomorrow.",
+    "No {p}, the code finally works.", "It hurts like {p} when I run.", "I burnt the {a} rice.", "Well, {p}.",
+)  # fmt: skip
+SWEAR_ADJECTIVES = ("fucking", "damn", "goddamn", "bloody", "shitty", "crappy", "fuckin")
+SWEAR_NOUNS = ("shit", "fuck", "crap", "damn", "hell", "bullshit")
 QUOTE_FRAMES = (
     'Someone wrote under the video: "{post}"\n{reply}',
     "> {post}\n\n{reply}",
@@ -149,11 +157,11 @@ def template_examples(entries: Sequence[Entry], seed: int, per_template: int = 4
         listed = rng.choice(np.array(terms, object), 6, replace=False)
         forms = [str(e.term) for e in listed]
         yield Example(" ".join(forms), True, "use", "template/slur_list", entry.term)
-        gloss = "\n".join(
+        glosses = [
             f"{form}: (offensive) a derogatory term for {e.target or 'people'}"
             for form, e in zip(forms, listed, strict=True)
-        )
-        yield Example(gloss, False, "explanation", "template/dictionary", entry.term)
+        ]
+        yield Example("\n".join(glosses), False, "explanation", "template/dictionary", entry.term)
 
 
 def homonym_examples(entries: Sequence[Entry], seed: int, per_term: int = 6) -> Iterator[Example]:
@@ -171,6 +179,17 @@ def homonym_examples(entries: Sequence[Entry], seed: int, per_term: int = 6) -> 
             first, second = rng.choice(np.array(entry.guard_words), 2, replace=False)
             text = str(rng.choice(frames)).replace("{t}", entry.term).replace("{w}", first).replace("{v}", second)
             yield Example(text, False, "homonym", "template/homonym", entry.term)
+
+
+def profane_examples(seed: int, count: int = 800) -> Iterator[Example]:
+    """Ordinary talk with swear words and nobody attacked: profanity alone is not hate."""
+    rng = np.random.default_rng(derive_seed(seed, "context", "profane"))
+    for number in range(count):
+        parts = [str(rng.choice(NEUTRAL)) for _ in range(int(rng.integers(0, 3)))]
+        for _ in range(int(rng.integers(1, 3))):
+            swear = str(rng.choice(PROFANE)).replace("{a}", str(rng.choice(SWEAR_ADJECTIVES)))
+            parts.insert(int(rng.integers(len(parts) + 1)), swear.replace("{p}", str(rng.choice(SWEAR_NOUNS))))
+        yield Example(" ".join(parts), False, None, "template/profane", f"profane {number}")
 
 
 def _fill(template: str, entry: Entry, rng: np.random.Generator) -> str:

@@ -36,7 +36,9 @@ DOCUMENT_SHAPE = (
     "top_toxicity", "mean_toxicity", "toxic_share", "unframed_toxicity", "last_toxicity", "framed_share",
     "quote_rate", "term_rate", "max_use", "mean_use", "windows", "short", "half_toxicity", "answered_share",
 )  # fmt: skip
-DOCUMENT_NAMES = (*(f"document_{cue}" for cue in CUES), *DOCUMENT_SHAPE)
+# Profanity is not hate: its rate lets the model discount what the first stage makes of it.
+RATE_NAMES = ("profanity_rate", "insult_rate")
+DOCUMENT_NAMES = (*(f"document_{cue}" for cue in CUES), *DOCUMENT_SHAPE, *RATE_NAMES)
 N_CUES, N_SHAPE = len(CUES), len(SHAPE_NAMES)
 QUOTE, BANG, QUESTION = 1, 2, 3
 
@@ -69,10 +71,10 @@ def document_rates(bounds, cues):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def mention_features(
+def mention_features(  # type: ignore[no-untyped-def]
     bounds, first, last, toxicity, kinds, cues, rates, document_toxicity, rows, token, token_end, window, dictionary,
     severity, category, disguised, guards, demeaning,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Features of every mention, shape (n, len(MENTION_NAMES)); mentions are sorted by row and place."""
     out = np.zeros((len(rows), 3 * N_CUES + N_SHAPE + 8))
     shape = 3 * N_CUES
@@ -130,10 +132,10 @@ def mention_features(
 
 
 @njit(nogil=True, cache=True)
-def document_features(
+def document_features(  # type: ignore[no-untyped-def]
     bounds, window_bounds, first, last, toxicity, kinds, cues, rates, top, half, rows, use, demeaning
-):  # type: ignore[no-untyped-def]
-    """Features of every document, shape (rows, len(DOCUMENT_NAMES))."""
+):
+    """Features of every document, shape (rows, N_CUES + len(DOCUMENT_SHAPE))."""
     size = len(bounds) - 1
     out = np.zeros((size, N_CUES + 14))
     m = 0

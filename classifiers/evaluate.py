@@ -58,7 +58,8 @@ def recall_at_fpr(score: F64, positive: F64, fpr: float) -> float:
     negatives = np.sort(score[positive == 0])
     if not len(negatives) or not positive.sum():
         return float("nan")
-    threshold = negatives[min(int(np.ceil((1 - fpr) * len(negatives))), len(negatives) - 1)]
+    allowed = int(fpr * len(negatives) + 1e-9)
+    threshold = negatives[len(negatives) - 1 - min(allowed, len(negatives) - 1)]
     return float((score[positive == 1] > threshold).mean())
 
 

@@ -76,7 +76,7 @@ def _read(reader: _Reader, path: Path, positive: str) -> LinearModel:
     magic, version = reader.read("ii")
     if magic != MAGIC or version not in VERSIONS:
         raise ConfigError(Problem("bad-model", "not a fastText model file", str(path), "a .bin or .ftz file"))
-    dim, _, _, _, _, word_ngrams, _, kind, buckets, _, max_chars, _ = reader.read("12i")
+    _, _, _, _, _, word_ngrams, _, kind, buckets, _, max_chars, _ = reader.read("12i")
     reader.read("d")
     size, n_words, n_labels = reader.read("iii")
     _, pruned = reader.read("qq")

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +163,7 @@ def training_lines(corpus: Corpus, job: FitJob, chosen: Mask) -> list[str]:
 
     def line(label: str, first: int, last: int) -> str:
         cuts = tokens.offsets[first : last + 1].tolist()
-        pieces = [words[a:b].decode("utf-8", "ignore") for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        pieces = [words[a:b].decode("utf-8", "ignore") for a, b in pairwise(cuts)]
         return f"{label} {' '.join(pieces)}"
 
     lines = []

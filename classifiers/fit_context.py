@@ -19,8 +19,16 @@ import numpy.typing as npt
 
 from classifiers import context_features as features
 from classifiers.calibration import expected_calibration_error
-from classifiers.context import MENTION_ROLES, ContextReader, Linear, document_matrix, read_cues, sigmoid
-from classifiers.context_examples import Example, Reply, Pool, homonym_examples, template_examples, thread_examples
+from classifiers.context import MENTION_ROLES, ContextReader, Linear, document_matrix, in_context, read_cues, sigmoid
+from classifiers.context_examples import (
+    Example,
+    Pool,
+    Reply,
+    homonym_examples,
+    profane_examples,
+    template_examples,
+    thread_examples,
+)
 from classifiers.evaluate import auroc, rate, with_interval
 from classifiers.fit import Corpus, FitJob, Mask, calibrate, load_corpus, train_model
 from classifiers.labelled import dotted, read_rows
@@ -120,12 +128,18 @@ def collect_examples(job: FitJob, corpus: Corpus, guide: Mask) -> list[Example]:
         Example(r.reply, False, "counter_speech", r.source, r.key) for r in replies if r.label == "counterspeech"
     ]
     entries = load_lexicon("english").entries
-    return [*examples, *counter, *template_examples(entries, job.seed), *homonym_examples(entries, job.seed)]
+    return [
+        *examples,
+        *counter,
+        *template_examples(entries, job.seed),
+        *homonym_examples(entries, job.seed),
+        *profane_examples(job.seed),
+    ]
 
 
 def is_test(key: str, seed: int) -> bool:
     """The held-out fifth of the context model's own rows. Threads name their split in the key."""
-    if key.startswith(("train", "test")) and key.lstrip("trainest").isdecimal():
+    if key.removeprefix("train").removeprefix("test").isdecimal():
         return key.startswith("test")
     return unit_hash(key, seed + 1) < 0.2
 
@@ -199,7 +213,16 @@ def fit_context(job: FitJob) -> dict[str, Any]:
         kind_table.x[~kind_table.test], kind_table.y[~kind_table.test], _train_weights(kind_table), len(MENTION_ROLES)
     )
     p_use = np.where(hits.guarded, 0.0, sigmoid(use.logits(matrix)[:, 0]))
-    documents = document_matrix(**found["seen"], use=p_use, demeaning=reader.is_demeaning(hits))
+    seen = found["seen"]
+    read, top = in_context(
+        seen["tokens"], seen["windows"], seen["toxicity"], hits, p_use, reader.category_demeans(hits)
+    )
+    documents = document_matrix(
+        **{**seen, "toxicity": read, "top": top},
+        use=p_use,
+        demeaning=reader.is_demeaning(hits),
+        term_rates=reader.term_rates(seen["tokens"], hits),
+    )
     hateful = np.array([example.hateful for example in examples], np.int64)
     document_table = Table(documents, hateful, source, held)
     document = fit_logistic(documents[~held], hateful[~held], _train_weights(document_table), 2)
@@ -260,6 +283,7 @@ def _binary_metrics(model: Linear, table: Table) -> dict[str, Any]:
     return {
         "auroc": with_interval(auroc, p, y_float).plain(),
         "ece": round(expected_calibration_error(p, y_float), 4),
+        "natural": _trade(p, y, source),
         "called_use": {
             f"{name}/{'use' if label else 'mention'}": rate(p[chosen] >= 0.5).plain()
             for name in sorted(set(source.tolist()))
@@ -268,3 +292,25 @@ def _binary_metrics(model: Linear, table: Table) -> dict[str, Any]:
             if chosen.any()
         },
     }
+
+
+def _trade(p: F64, y: npt.NDArray[np.int64], source: npt.NDArray[np.str_]) -> list[dict[str, float]]:
+    """Recall of use and share of mentions wrongly called use at several thresholds, natural rows only, per source mean.
+
+    Averaged over sources that hold both classes, so that the largest does not speak for all.
+    """
+    natural = ~np.char.startswith(source, "template/")
+    both = [s for s in sorted(set(source[natural].tolist())) if len(set(y[source == s].tolist())) == 2]
+    rows = []
+    for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+        called = p >= threshold
+        recall = [float(called[(source == s) & (y == 1)].mean()) for s in both]
+        wrong = [float(called[(source == s) & (y == 0)].mean()) for s in both]
+        rows.append(
+            {
+                "threshold": threshold,
+                "use_recall": round(float(np.mean(recall)), 3),
+                "mention_called_use": round(float(np.mean(wrong)), 3),
+            }
+        )
+    return rows

@@ -1,4 +1,4 @@
-"""Texts → every score column of the rulesets in play. The one door through which the passes and `score` use classifiers.
+"""Texts → every score column of the rulesets in play: the one door through which passes and `score` use classifiers.
 
 In: an Arrow array of texts. Out: column name → array, rows as given. Null means "not measured", and then
 `scoring.failed` says why; a document without words scores 0.
@@ -18,7 +18,7 @@ from classifiers.base import WEIGHTS, load_card, resource
 from classifiers.calibration import Calibration
 from classifiers.cascade import Scored, run_cascade
 from classifiers.context import ContextModel, Mentions
-from classifiers.spans import mention_lists, named, span_lists
+from classifiers.spans import mention_lists, span_lists
 from classifiers.tokens import Tokens, tokenize
 from classifiers.toxicity_detoxify import Detoxify, missing
 from classifiers.toxicity_fasttext import FastTextToxicity

@@ -9,6 +9,7 @@ Every token knows where it stands (code points) and which break stood before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class Tokens:
     def words(self, row: int) -> list[str]:
         """The folded tokens of one row."""
         cuts = self.offsets[self.bounds[row] : self.bounds[row + 1] + 1]
-        return [self.data[a:b].tobytes().decode("utf-8", "ignore") for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        return [self.data[a:b].tobytes().decode("utf-8", "ignore") for a, b in pairwise(cuts)]
 
 
 def tokenize(texts: TextBatch) -> Tokens:
@@ -151,6 +152,7 @@ def _scan(data, offsets, bits, low, user, url):  # type: ignore[no-untyped-def]
                 cp += 1
                 continue
             newlines = 0
+            closes = point == 0x21 or point == 0x3F  # ! and ? end the sentence they stand in
             begin = at
             first = cp
             if point == 0x40 and i + 1 < stop and data[i + 1] < 0x80 and bits[data[i + 1]] & WORD:
@@ -221,7 +223,7 @@ def _scan(data, offsets, bits, low, user, url):  # type: ignore[no-untyped-def]
                     cp += 1
                     continue
             starts[n], ends[n], breaks[n] = first, cp, gap
-            gap = SENTENCE if point == 0x21 or point == 0x3F else NO_BREAK
+            gap = SENTENCE if closes else NO_BREAK
             n += 1
             cuts[n] = at
         bounds[row + 1] = n

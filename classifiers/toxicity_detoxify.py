@@ -1,6 +1,6 @@
 """The second stage of the cascade: a Detoxify model from a local folder. It never downloads.
 
-The folder is a Hugging Face snapshot of one of the published models (unitary/toxic-bert, unitary/unbiased-toxic-roberta,
+The folder is a Hugging Face snapshot of a published model (unitary/toxic-bert, unitary/unbiased-toxic-roberta,
 unitary/multilingual-toxic-xlm-roberta): config.json, model.safetensors and the tokenizer's files. Weights come from
 safetensors only, because a pickle can run code.
 """

@@ -42,7 +42,10 @@ class FastTextToxicity:
 
     def sums(self, tokens: Tokens) -> tuple[F64, I64, F64, U32]:
         """Prefix sums over the tokens: word values, known words, bigram values; and the token hashes."""
-        return _sums(tokens.data, tokens.offsets, self._keys, self._slots, self._values, self._buckets, self._ngrams)
+        sums: tuple[F64, I64, F64, U32] = _sums(
+            tokens.data, tokens.offsets, self._keys, self._slots, self._values, self._buckets, self._ngrams
+        )
+        return sums
 
     def logits(self, tokens: Tokens, windows: Windows) -> F64:
         """Log-odds of "toxic" per window, shape (len(windows),)."""

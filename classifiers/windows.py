@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from classifiers.tokens import LINE, SENTENCE, I64, Tokens
+from classifiers.tokens import I64, LINE, SENTENCE, Tokens
 from curation.settings import Settings
 
 WINDOW_END, SENTENCE_END = 0, 1
@@ -90,7 +90,7 @@ def _row_top_mean(values, bounds, share):  # type: ignore[no-untyped-def]
 
 
 def token_at(tokens: Tokens, rows: npt.NDArray[np.int32], points: npt.NDArray[np.int32]) -> I64:
-    """Index of the last token of `rows[i]` that starts at or before code point `points[i]`; its row's first at least."""
+    """Index of the last token of `rows[i]` that starts at or before `points[i]`; its row's first at least."""
     return np.asarray(_token_at(tokens.bounds, tokens.start, rows, points))
 
 

@@ -116,7 +116,8 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
         head, rows = reader(raw.decode("utf-8"), where)
     except (UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(Problem("bad-lexicon", f"not readable as {path.suffix}: {error}", where)) from error
-    entries, problems = [], []
+    entries: list[Entry] = []
+    problems: list[Problem] = []
     for line, row in rows:
         try:
             entries.append(parse(Entry, row, f"{where}:{line}", "a lexicon entry"))

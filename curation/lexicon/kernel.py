@@ -132,10 +132,7 @@ def _disguised(points, start, stop, looks, leet, kinds, keys, values, terminal, 
                     stack[top, 3], stack[top, 4], stack[top, 5] = letters, signs, wild + 1
         for option in range(3):
             is_sign = option > 0
-            if option == 0:
-                symbol = looks[point]
-            else:
-                symbol = leet[point, option - 1] if point < len(leet) else NONE
+            symbol = looks[point] if not is_sign else leet[point, option - 1] if point < len(leet) else NONE
             if symbol == NONE:
                 continue
             if symbol == last:
@@ -213,7 +210,7 @@ def _emit(hits, found, row, start, end, pattern, how):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def _token_end(points, count, at, traits):  # type: ignore[no-untyped-def]
-    """End of the run of non-spaces at `at`, and whether it may hide a word: an odd sign or three like letters in a row."""
+    """End of the run of non-spaces at `at`, and whether it may hide a word: an odd sign or three like letters."""
     odd = False
     before = last = -1
     k = at
@@ -239,9 +236,9 @@ def _trim(points, start, stop, classes, leet):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def scan(
+def scan(  # type: ignore[no-untyped-def]
     data, offsets, symbols, classes, traits, roots, pairs, keys, values, terminal, looks, leet, kinds, disguisable, fold
-):  # type: ignore[no-untyped-def]
+):
     """All hits of a batch, int32 (n, 5): row, start, end, pattern, how; leftmost-longest, in text order, no overlap."""
     longest = 0
     for row in range(len(offsets) - 1):

@@ -125,8 +125,8 @@ class Matcher:
     def find(self, texts: TextBatch) -> Hits:
         """All terms of `texts`, leftmost-longest, without overlap."""
         hits = kernel.scan(
-            texts.data, texts.offsets, self._symbols, classes(), self._traits, self._roots, self._pairs, self._keys, self._values,
-            self._terminal, self._looks, self._leet, self._kinds, self._disguisable, self.fold_disguises,
+            texts.data, texts.offsets, self._symbols, classes(), self._traits, self._roots, self._pairs, self._keys,
+            self._values, self._terminal, self._looks, self._leet, self._kinds, self._disguisable, self.fold_disguises,
         )  # fmt: skip
         return Hits(
             hits[:, 0].copy(),
