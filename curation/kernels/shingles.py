@@ -48,7 +48,13 @@ def _fmix64(h: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def _word_hashes(
-    data: U8, offsets: I64, classes: U8, lower: npt.NDArray[np.int32], hashes: U64, word_offsets: I64
+    data: U8,
+    offsets: I64,
+    ascii_fold: U8,
+    classes: U8,
+    lower: npt.NDArray[np.int32],
+    hashes: U64,
+    word_offsets: I64,
 ) -> int:
     count = 0
     for doc in range(offsets.shape[0] - 1):
@@ -60,9 +66,18 @@ def _word_hashes(
         while i < stop:
             byte = data[i]
             if byte < 0x80:
-                point = np.int64(byte)
                 i += 1
-            elif byte < 0xE0:
+                folded = ascii_fold[byte]
+                if folded:
+                    h = (h ^ np.uint64(folded)) * _FNV_PRIME
+                    inside = True
+                elif inside:
+                    hashes[count] = _fmix64(h)
+                    count += 1
+                    h = _FNV_OFFSET
+                    inside = False
+                continue
+            if byte < 0xE0:
                 point = (np.int64(byte & 0x1F) << 6) | np.int64(data[i + 1] & 0x3F)
                 i += 2
             elif byte < 0xF0:
@@ -190,9 +205,10 @@ def word_hashes(batch: TextBatch) -> tuple[U64, I64]:
     span = int(batch.offsets[-1] - batch.offsets[0])
     hashes = np.empty(span + len(batch) + 1, np.uint64)
     word_offsets = np.zeros(len(batch) + 1, np.int64)
-    count = _word_hashes(
-        batch.data, batch.offsets, unicode_tables.classes(), unicode_tables.lower(), hashes, word_offsets
-    )
+    classes, lower = unicode_tables.classes(), unicode_tables.lower()
+    # Lower-case byte of every ASCII word character, 0 for the others: four fifths of the web in one look-up a byte.
+    ascii_fold = np.where(classes[:128] & _WORD, lower[:128], 0).astype(np.uint8)
+    count = _word_hashes(batch.data, batch.offsets, ascii_fold, classes, lower, hashes, word_offsets)
     return hashes[:count], word_offsets
 
 
