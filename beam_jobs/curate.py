@@ -182,9 +182,11 @@ def _decide(run: Run) -> None:
     redacts = any(rule.action not in {"drop", "keep"} or rule.actions for rule in run.context.rules.values())
     _map_pass(run, "decide", "beam_jobs.decide:decide_shard", _shard_tasks(run), {}, heavy=redacts)
     if any(arm.sample is not None for arm in run.plan.arms):
-        thresholds = sample_thresholds(run.context, len(run.plan.splits))
-        extra = {"thresholds": thresholds}
-        _map_pass(run, "sample", "beam_jobs.decide:sample_shard", _shard_tasks(run), extra, heavy=False)
+        tasks = _shard_tasks(run)
+        # A run killed after the clean-up has drawn all its samples and holds their base no more.
+        drawn = len(layout.finished(run.uri, "sample", len(run.plan.splits))) == len(tasks)
+        extra = {"thresholds": {} if drawn else sample_thresholds(run.context, len(run.plan.splits))}
+        _map_pass(run, "sample", "beam_jobs.decide:sample_shard", tasks, extra, heavy=False)
 
 
 def _tokens(run: Run) -> None:
