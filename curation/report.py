@@ -144,7 +144,7 @@ def _reasons(manifest: Mapping[str, Any]) -> str:
                 f"<code>{escape(code)}</code>",
                 escape(actions(code)),
                 f"{count:,}",
-                f"{count / manifest['documents']:.2%}",
+                f"{count / (manifest['documents'] or 1):.2%}",
                 bar(count, largest),
             )
             for code, count in ranked
