@@ -128,9 +128,13 @@ def _shard_tasks(run: Run) -> list[Task]:
 
 
 def _dedup(run: Run) -> None:
-    if not run.context.deduplicates or layout.finished(run.uri, "dedup", 1):
+    if not run.context.deduplicates:
         return
     started = time.monotonic()
+    done = layout.finished(run.uri, "dedup", 1)
+    if done:
+        _record(run, "dedup", started, int(done[0]["documents"]), 0)
+        return
     io.remove_tree(io.join(run.uri, "work", "dedup"))
     markers = layout.finished(run.uri, "measure", len(run.plan.splits))
     shards = [
