@@ -20,6 +20,7 @@ from curation.sources.base import (
 )
 from curation.sources.columns import one_line, only_dead, raw_batches
 from curation.sources.records import Fields
+from curation.sources.streams import is_blank
 
 
 class Arrow:
@@ -33,6 +34,8 @@ class Arrow:
         return whole_file(uri, self.name, opener.size(uri))
 
     def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
+        if is_blank(split.uri, opener):
+            return
         fields = Fields.of(settings, split.uri)
         row = 0
         with opener.open(split.uri) as stream:

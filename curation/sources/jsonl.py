@@ -19,13 +19,10 @@ from curation.sources.base import (
     Limits,
     RawBatch,
     Split,
-    byte_ranges,
     dead_letter,
-    whole_file,
 )
-from curation.sources.lines import Line, lines_of
+from curation.sources.lines import Line, line_ranges, lines_of
 from curation.sources.records import Fields, Rows, slow_metadata_json
-from curation.sources.streams import compression_of, head_of
 
 UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -38,10 +35,7 @@ class JsonLines:
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
 
     def splits(self, uri: str, opener: FileOpener, target_bytes: int, settings: InputSettings) -> list[Split]:
-        size = opener.size(uri)
-        if compression_of(head_of(uri, opener)):
-            return whole_file(uri, self.name, size)
-        return byte_ranges(uri, self.name, size, target_bytes)
+        return line_ranges(uri, self.name, opener, target_bytes)
 
     def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
         rows = Rows(Fields.of(settings, split.uri), limits)

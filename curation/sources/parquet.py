@@ -24,6 +24,7 @@ from curation.sources.base import (
 )
 from curation.sources.columns import one_line, only_dead, raw_batches
 from curation.sources.records import Fields
+from curation.sources.streams import is_blank
 
 
 class Parquet:
@@ -34,9 +35,11 @@ class Parquet:
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
 
     def splits(self, uri: str, opener: FileOpener, target_bytes: int, settings: InputSettings) -> list[Split]:
+        if is_blank(uri, opener):
+            return [Split(uri, self.name, 0, 0, "row_group", 0)]
         with opener.open(uri) as stream:
             meta = _open(stream, uri).metadata
-            sizes = [_stored_bytes(meta.row_group(group)) for group in range(meta.num_row_groups)]
+            sizes = [_bytes(meta.row_group(group)) for group in range(meta.num_row_groups)]
         splits = []
         start, held = 0, 0
         for group, size in enumerate(sizes):
@@ -48,6 +51,8 @@ class Parquet:
         return splits
 
     def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
+        if split.start == split.stop:
+            return
         fields = Fields.of(settings, split.uri)
         with opener.open(split.uri) as stream:
             file = _open(stream, split.uri)
@@ -74,8 +79,8 @@ def _open(stream: BinaryIO, uri: str) -> pq.ParquetFile:
         raise unreadable(uri, f"not a Parquet file: {one_line(error)}") from error
 
 
-def _stored_bytes(info: pq.RowGroupMetaData) -> int:
-    sizes = [info.column(column).total_compressed_size for column in range(info.num_columns)]
+def _bytes(info: pq.RowGroupMetaData) -> int:
+    sizes = [info.column(column).total_uncompressed_size for column in range(info.num_columns)]
     return int(np.sum(sizes, dtype=np.int64))
 
 

@@ -23,6 +23,9 @@ OUTPUT_BYTES = 1 << 20
 ZSTD_READ_BYTES = 1 << 14
 # `zstd --long=27`, the largest window the zstd tool itself opens without a flag.
 ZSTD_WINDOW = 1 << 27
+# The ratio of a file is that of its beginning: 1 MiB stored, or less where that would become more than 64 MiB.
+SAMPLE_BYTES = 1 << 20
+SAMPLE_OUTPUT_BYTES = 1 << 26
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -67,16 +70,94 @@ def blocks(uri: str, opener: FileOpener, start: int = 0) -> Iterator[bytes]:
             yield from _chunks(stream, uri, READ_BYTES, head)
 
 
+def blocks_from(uri: str, opener: FileOpener, start: int) -> Iterator[bytes]:
+    """The decompressed bytes of `uri` from decompressed byte `start` on; what stands before is decoded and dropped.
+
+    Raises:
+        As `blocks`; a break before `start` too.
+    """
+    before = start
+    for block in blocks(uri, opener):
+        if len(block) > before:
+            yield block[before:] if before else block
+        before = max(0, before - len(block))
+
+
+def decompressed_size(uri: str, opener: FileOpener) -> int:
+    """About how many bytes `uri` holds when decompressed; exact when it is not compressed.
+
+    The ratio of its beginning, or the size that a zstd header states where the two agree within a factor of two: a
+    header speaks for its own frame only, and may lie. Both decoders hand out all that whole symbols (gzip) or blocks
+    (zstd) of the sample say, so the estimate is a function of the file's bytes.
+
+    Raises:
+        StageError: the file cannot be read.
+    """
+    size = opener.size(uri)
+    decoded, taken = 0, 0
+
+    def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal taken
+        for chunk in chunks:
+            taken += len(chunk)
+            yield chunk
+            if taken >= SAMPLE_BYTES:
+                return
+
+    with opener.open(uri) as stream:
+        head = _read(stream, 18, uri)  # the longest header of a zstd frame
+        compression = compression_of(head)
+        if compression is None:
+            return size
+        decode = gunzip if compression == "gzip" else _unzstd
+        try:
+            for block in decode(counted(_chunks(stream, uri, ZSTD_READ_BYTES, head))):
+                decoded += len(block)
+                if decoded >= SAMPLE_OUTPUT_BYTES:
+                    break
+        except BrokenStreamError:
+            pass  # the sample ends inside a frame, or the file breaks here
+    estimate = size * decoded // taken
+    stated = _stated_size(head)
+    return stated if estimate <= 2 * stated <= 4 * estimate else estimate
+
+
+def _stated_size(head: bytes) -> int:
+    """The decompressed size in the header of a zstd frame; 0 when it states none."""
+    if head[:4] != ZSTD_MAGIC:
+        return 0
+    try:
+        return max(0, zstandard.frame_content_size(head))
+    except zstandard.ZstdError:
+        return 0
+
+
+def is_blank(uri: str, opener: FileOpener) -> bool:
+    """True when `uri` holds nothing but white space, if anything.
+
+    Raises:
+        StageError: the file cannot be read.
+    """
+    try:
+        return not any(block.strip() for block in blocks(uri, opener))
+    except BrokenStreamError:
+        return False
+
+
 def _plain(stream: BinaryIO, uri: str) -> Iterator[bytes]:
     while block := _read(stream, READ_BYTES, uri):
         yield block
 
 
 def _read(stream: BinaryIO, size: int, uri: str) -> bytes:
+    """The next `size` bytes, fewer only at the end: zstd data breaks at a chunk, so chunks must not vary."""
     try:
-        return stream.read(size)
+        data = stream.read(size)
+        while data and len(data) < size and (more := stream.read(size - len(data))):
+            data += more
     except OSError as error:
         raise unreadable(uri, error) from error
+    return data
 
 
 def _chunks(stream: BinaryIO, uri: str, size: int, head: bytes) -> Iterator[bytes]:

@@ -14,13 +14,12 @@ from curation.sources.base import (
     Limits,
     RawBatch,
     Split,
-    byte_ranges,
     dead_letter,
     whole_file,
 )
-from curation.sources.lines import Line, lines_of
+from curation.sources.lines import Line, line_ranges, lines_of
 from curation.sources.records import Fields, Rows
-from curation.sources.streams import BrokenStreamError, blocks, compression_of, head_of
+from curation.sources.streams import BrokenStreamError, blocks, decompressed_size
 
 UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -33,10 +32,9 @@ class PlainText:
     suffixes: ClassVar[tuple[str, ...]] = (".txt", ".text")
 
     def splits(self, uri: str, opener: FileOpener, target_bytes: int, settings: InputSettings) -> list[Split]:
-        size = opener.size(uri)
-        if settings.text_unit == "line" and not compression_of(head_of(uri, opener)):
-            return byte_ranges(uri, self.name, size, target_bytes)
-        return whole_file(uri, self.name, size)
+        if settings.text_unit == "line":
+            return line_ranges(uri, self.name, opener, target_bytes)
+        return whole_file(uri, self.name, decompressed_size(uri, opener))
 
     def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
         fields = Fields.of(settings.model_copy(update={"text_field": "text"}), split.uri)
@@ -56,7 +54,9 @@ class PlainText:
 def _add(rows: Rows, piece: Line, uri: str) -> None:
     data = piece.data.removeprefix(UTF8_BOM) if piece.offset == 0 else piece.data
     try:
-        rows.add({"text": data.decode("utf-8")}, piece.offset)
+        text = data.decode("utf-8")
+        if text and not text.isspace():
+            rows.add({"text": text}, piece.offset)
     except UnicodeDecodeError as error:
         reason = f"bad UTF-8: {error.reason} at byte {error.start} of the text"
         rows.dead.append(dead_letter(uri, piece.offset, reason, piece.data))

@@ -26,7 +26,7 @@ from curation.sources.base import (
 from curation.sources.html import decode, extractor, looks_like_html
 from curation.sources.http import charset_of, parse_response
 from curation.sources.records import Fields, Rows
-from curation.sources.streams import compression_of, head_of
+from curation.sources.streams import compression_of, decompressed_size, head_of
 from curation.sources.warc_records import Record, records
 
 HTML = ("text/html", "application/xhtml+xml")
@@ -38,13 +38,18 @@ class Warc:
     name: ClassVar[str] = "warc"
     summary: ClassVar[str] = "WARC archives of web pages, HTML made text; .gz is split at members"
     suffixes: ClassVar[tuple[str, ...]] = (".warc",)
+    # Pages count with the size of their HTML as gzip packs it, four times their text (100 pages: 10.1 MB of HTML,
+    # 2.1 MB packed, 0.5 MB of text): 32 MB of it are 23 s of extraction at 68 pages/s, 32 MB of text were 90 s.
+    is_html: ClassVar[bool] = True
 
     def splits(self, uri: str, opener: FileOpener, target_bytes: int, settings: InputSettings) -> list[Split]:
-        size = opener.size(uri)
+        decompressed = decompressed_size(uri, opener)
         # Only gzip can be entered in the middle without doubt: in plain WARC a page may quote the start of a record.
-        if compression_of(head_of(uri, opener)) == "gzip":
-            return byte_ranges(uri, self.name, size, target_bytes)
-        return whole_file(uri, self.name, size)
+        if compression_of(head_of(uri, opener)) != "gzip":
+            return whole_file(uri, self.name, decompressed)
+        stored = opener.size(uri)
+        text_bytes = stored if self.is_html else decompressed
+        return byte_ranges(uri, self.name, stored, text_bytes, target_bytes, decompressed)
 
     def read(self, split: Split, opener: FileOpener, settings: InputSettings, limits: Limits) -> Iterator[RawBatch]:
         rows = Rows(Fields.of(settings, split.uri), limits)
@@ -72,6 +77,7 @@ class Wet(Warc):
     name: ClassVar[str] = "wet"
     summary: ClassVar[str] = "WET archives of plain text; .gz is split at members"
     suffixes: ClassVar[tuple[str, ...]] = (".wet",)
+    is_html: ClassVar[bool] = False
 
 
 def _fields(record: Record, extract: Callable[[str], str], limits: Limits) -> dict[str, str] | None:

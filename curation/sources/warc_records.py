@@ -162,7 +162,7 @@ def records(split: Split, opener: FileOpener, limits: Limits) -> Iterator[Record
         StageError: the file cannot be read.
     """
     if compression_of(head_of(split.uri, opener)) == "gzip":
-        start, stop = (split.start, split.stop) if split.unit == "bytes" else (0, None)
+        start, stop = (split.start, split.last)
         with opener.open(split.uri) as stream:
             yield from _records(Reader(_members(stream, split.uri, start)), split.uri, limits, stop)
     else:
@@ -192,6 +192,8 @@ def _record(reader: Reader, uri: str, limits: Limits, place: Place) -> Record | 
     """The record that begins here, the dead letter of what stands in its place, or None for one of another type."""
     if not reader.starts_record():
         line = reader.line()
+        if not line.strip():
+            return None
         reader.next_record()
         return _dead(uri, place, "no WARC header where a record should begin", line)
     lines: list[bytes] = []
