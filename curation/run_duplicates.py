@@ -78,6 +78,8 @@ def texts_of(run: FinishedRun, doc_ids: Iterable[str], avoid: Iterable[tuple[int
     found: dict[str, tuple[int, int]] = {}
     for shard in range(run.shards):
         ids = run.table(part("documents", shard), ["doc_id"])["doc_id"]
+        if not len(ids):  # pyarrow's indices_nonzero crashes on an array without chunks
+            continue
         rows = pc.indices_nonzero(pc.is_in(ids, value_set=wanted))
         for row, doc_id in zip(rows.to_pylist(), ids.take(rows).to_pylist(), strict=True):
             if doc_id not in found or found[doc_id] in avoided:
