@@ -103,9 +103,10 @@ NEUTRAL = (
 )
 PROFANE = (
     "The {a} bus was late again.", "What the {p}, it rained all day.", "Oh {p}, I forgot my keys.", "{p}!",
-    "That concert was {a} great.", "Holy {p}, what a goal!", "I am so {a} tired today.", "My phone is {p}, it froze.",
-    "Who gives a {p} about golf?", "The traffic was {a} terrible.", "I love this {a} song!", "{p}, the exam is tomorrow.",
-    "No {p}, the code finally works.", "It hurts like {p} when I run.", "I burnt the {a} rice.", "Well, {p}.",
+    "That concert was {a} great.", "Holy {p}, what a goal!", "I am so {a} tired today.", "My phone is {p}.",
+    "Who gives a {p} about golf?", "The traffic was {a} terrible.", "I love this {a} song!",
+    "{p}, the exam is tomorrow.", "No {p}, the code finally works.", "It hurts like {p} when I run.",
+    "I burnt the {a} rice.",
 )  # fmt: skip
 SWEAR_ADJECTIVES = ("fucking", "damn", "goddamn", "bloody", "shitty", "crappy", "fuckin")
 SWEAR_NOUNS = ("shit", "fuck", "crap", "damn", "hell", "bullshit")
