@@ -43,8 +43,8 @@ def save_tokenizer(path: Path) -> Path:
 def make_inputs(folder: Path) -> list[Path]:
     """Three files: documents, documents with a script and a broken line, and one without a single document."""
     return [
-        write_jsonl(folder / "a.jsonl", corpus(80)),
-        write_jsonl(folder / "b.jsonl", [*corpus(40, seed=1), SCRIPT, "{broken"]),
+        write_jsonl(folder / "a.jsonl", corpus(200)),
+        write_jsonl(folder / "b.jsonl", [*corpus(60, seed=1), SCRIPT, "{broken"]),
         write_jsonl(folder / "c.jsonl", ["not json"]),
     ]
 
@@ -77,7 +77,7 @@ def test_a_run_that_was_just_made_is_whole(made: tuple[Path, Path], capsys: pyte
     assert main(["verify", str(made[0]), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
 
-    assert (found["ok"], found["problems"], found["documents"], found["shards_checked"]) == (True, [], 121, 3)
+    assert (found["ok"], found["problems"], found["documents"], found["shards_checked"]) == (True, [], 261, 3)
 
 
 def test_every_arm_has_the_tokens_of_its_texts(made: tuple[Path, Path]) -> None:
