@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import Problem, StageError
+from curation.sources.discover import data_files, local_files, nothing_at
 
 TEMPORARY = ".tmp-"  # what every unfinished local file has in its name; `remove_temporaries` looks for it
 
@@ -297,14 +298,29 @@ def remove_temporaries(run: str) -> int:
     return count
 
 
-def is_folder(uri: str) -> bool:
-    return is_local(uri) and os.path.isdir(local_path(uri))
+def input_files(pattern: str) -> list[str]:
+    """The data files of an input, local or remote: itself, what a glob matches, or what lies below a folder.
+
+    Raises:
+        StageError: no-input; there is nothing there.
+    """
+    if is_local(pattern):
+        return local_files(local_path(pattern))
+    # A folder first: HDFS matches its bare name as if it were a file.
+    found = [] if glob.has_magic(pattern) else _below(pattern)
+    found = found or [uri for uri in match(pattern) if not uri.endswith("/")]
+    if not found:
+        raise nothing_at(pattern)
+    return found
 
 
-def dataset_files(uri: str) -> list[str]:
-    """The data files of a Hugging Face dataset directory (`save_to_disk`, or a folder of Parquet), sorted."""
-    for suffix in ("arrow", "parquet"):
-        found = match(join(uri, "**", f"*.{suffix}")) or match(join(uri, f"*.{suffix}"))
-        if found:
-            return found
-    return []
+def _below(folder: str) -> list[str]:
+    """The data files below a remote folder; none when it is a file or missing."""
+    from apache_beam.io.filesystem import BeamIOError
+
+    root = join(folder, "")
+    try:
+        listing = match(root + "**")
+    except BeamIOError:  # a file system with folders refuses to list a file; the match by name speaks then
+        return []
+    return [root + name for name in data_files(uri.removeprefix(root) for uri in listing)]

@@ -31,7 +31,7 @@ from curation.kernels.shingles import band_hashes, minhash
 from curation.kernels.text_batch import TextBatch
 from curation.normalise import normalise_batch
 from curation.settings import parse
-from curation.sources import SOURCES, InputSettings, Split
+from curation.sources import SOURCES, InputSettings, RawBatch, Split
 
 # Filters whose measuring needs a classifier, which `curation` may not import.
 MEASURERS = {"language": "classifiers.language:measure"}
@@ -55,7 +55,7 @@ def measure_shard(task: Task, _: dict[str, Any]) -> None:
     with io.parquet_shards(context.run, files) as shards:
         source = SOURCES.get(split.format)
         for raw in source.read(split, io.BeamOpener(), settings, context.job.reading):
-            documents, emptied = _normalised(raw.documents, split, context)
+            documents, emptied = _normalised(raw, split, context)
             dead_lines += [_dead_line(letter) for letter in (*raw.dead, *emptied)]
             if not documents.num_rows:
                 continue
@@ -80,19 +80,20 @@ def _dead_line(letter: DeadLetter) -> bytes:
     return json.dumps(asdict(letter), ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _normalised(raw: pa.Table, split: Split, context: RunContext) -> tuple[pa.Table, list[DeadLetter]]:
+def _normalised(raw: RawBatch, split: Split, context: RunContext) -> tuple[pa.Table, list[DeadLetter]]:
     """The batch with normalised texts, and a dead letter for every text of which nothing was left."""
-    if not context.job.normalise or not raw.num_rows:
-        return raw.combine_chunks(), []
-    texts, _ = normalise_batch(TextBatch(raw["text"]).array)
-    documents = raw.set_column(DOCUMENTS.get_field_index("text"), DOCUMENTS.field("text"), texts)
+    if not context.job.normalise or not raw.documents.num_rows:
+        return raw.documents.combine_chunks(), []
+    texts, _ = normalise_batch(TextBatch(raw.documents["text"]).array)
+    documents = raw.documents.set_column(DOCUMENTS.get_field_index("text"), DOCUMENTS.field("text"), texts)
     empty = np.diff(TextBatch(texts).offsets) == 0
     if not empty.any():
         return documents.combine_chunks(), []
     rows = np.flatnonzero(empty)
     ids = documents["doc_id"].take(pa.array(rows)).to_pylist()
     letters = [
-        DeadLetter(split.uri, -1, "empty-text: nothing is left after normalising", f"doc_id {doc_id}") for doc_id in ids
+        DeadLetter(split.uri, offset, "empty-text: nothing is left after normalising", f"doc_id {doc_id}")
+        for offset, doc_id in zip(raw.offsets[rows].tolist(), ids, strict=True)
     ]
     return documents.filter(pa.array(~empty)).combine_chunks(), letters
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from beam_jobs.config import EXECUTION_ONLY, CurateJob
 from beam_jobs.context import RunContext, load_arms
 from beam_jobs.tokens import tokenizer_of
 from curation.dedup.settings import DedupSettings
-from curation.errors import ConfigError, Problem, unknown_name
+from curation.errors import ConfigError, Problem, StageError, unknown_name
 from curation.fingerprint import code_version, fingerprint
 from curation.ruleset import ResolvedRuleset, merge_rules
 from curation.sources import SOURCES, InputSettings, Split, format_of, splits_of
@@ -124,13 +124,12 @@ def _files(job: CurateJob, where: str) -> tuple[list[tuple[str, InputSettings]],
     found: dict[str, InputSettings] = {}
     problems = []
     for index, setting in enumerate(job.inputs()):
-        uris = [uri for uri in io.match(setting.path) if not io.is_folder(uri)] or io.dataset_files(setting.path)
-        if not uris:
-            problems.append(
-                Problem("no-input", f"`{setting.path}` matches no file", f"{where}: input.{index}", "at least one file")
-            )
-        for uri in uris:
-            found.setdefault(uri, setting)
+        try:
+            for uri in io.input_files(setting.path):
+                found.setdefault(uri, setting)
+        except StageError as error:
+            message = f"`{setting.path}` matches no file"
+            problems += [replace(p, message=message, where=f"{where}: input.{index}") for p in error.problems]
     return sorted(found.items(), key=lambda item: (item[0].rsplit("/", 1)[-1], item[0])), problems
 
 

@@ -14,7 +14,7 @@ SIDECARS = ("dataset_info.json", "state.json", "dataset_dict.json", "dataset_inf
 
 
 def data_files(listing: Iterable[str]) -> list[str]:
-    """The files of a folder's (recursive) listing that a source can read, sorted.
+    """The files of a folder's (recursive) listing, relative to the folder, that a source can read, sorted.
 
     Left out: hidden files and folders, names that begin with an underscore (`_SUCCESS`), the sidecars of Hugging Face
     folders and its `cache-*.arrow` files, and every suffix that names no format.
@@ -23,7 +23,9 @@ def data_files(listing: Iterable[str]) -> list[str]:
 
 
 def _is_data(path: str) -> bool:
-    name = path.rsplit("/", 1)[-1]
+    *folders, name = path.split("/")
+    if any(folder.startswith(".") for folder in folders):
+        return False
     if name.startswith(("_", ".")) or name in SIDECARS or (name.startswith("cache-") and name.endswith(".arrow")):
         return False
     try:
@@ -46,11 +48,16 @@ def local_files(path: str) -> list[str]:
     for match in matches:
         below = Path(match)
         if below.is_dir():
-            inside = (each.relative_to(below) for each in below.rglob("*") if each.is_file())
-            shown = [each.as_posix() for each in inside if not any(part.startswith(".") for part in each.parts)]
-            files += [f"{match.rstrip('/')}/{each}" for each in data_files(shown)]
+            inside = [each.relative_to(below).as_posix() for each in below.rglob("*") if each.is_file()]
+            files += [f"{match.rstrip('/')}/{each}" for each in data_files(inside)]
         elif below.is_file():
             files.append(match)
     if not files:
-        raise StageError(Problem("no-input", "no file to read", path, "a file, a glob or a folder with data files"))
+        raise nothing_at(path)
     return files
+
+
+def nothing_at(path: str) -> StageError:
+    """The error of an input that names no file."""
+    hint = "of a folder only files count whose suffix names a format; name others with a glob and say their `format`"
+    return StageError(Problem("no-input", "no file to read", path, "a file, a glob or a folder with data files", hint))
