@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -88,7 +89,8 @@ class _RunLane(beam.DoFn):  # type: ignore[misc]
                 run(json.loads(line), self.context)
             except HeadwaterError as error:
                 problems = [vars(problem) for problem in error.problems]
-                io.write_json(io.join(self.errors_uri, f"{lane[0]}.json"), [type(error).__name__, problems])
+                with suppress(StageError):  # a disk too full for this file: Beam carries the text of the error
+                    io.write_json(io.join(self.errors_uri, f"{lane[0]}.json"), [type(error).__name__, problems])
                 raise
             done += 1
         yield done
@@ -186,6 +188,9 @@ def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     places = [line for line in lines if line.startswith('File "') and "apache_beam" not in line]
     message = lines[-1] if lines else type(error).__name__
+    ours = [number for number, line in enumerate(lines) if line.startswith("curation.errors.")]
+    if ours:  # a message of several lines
+        return "\n".join(lines[ours[-1] :]).partition(": ")[2]
     return f"{message} ({places[-1]})" if places else message
 
 
