@@ -69,20 +69,6 @@ def context_card(card: Mapping[str, Any]) -> str:
     metrics = card["metrics"]
     use, document = metrics["use"], metrics["document"]
 
-    def auroc(found: Mapping[str, Any]) -> str:
-        metric = found["auroc"]
-        return f"{metric['value']:.3f} ({metric['low']:.3f}–{metric['high']:.3f}), ECE {found['ece']:.3f}"
-
-    def table(found: Mapping[str, Any]) -> list[str]:
-        return [
-            "| source | n | called use |",
-            "|---|---|---|",
-            *(
-                f"| {name} | {m['rows']:,} | {100 * m['value']:.0f} % ({100 * m['low']:.0f}–{100 * m['high']:.0f}) |"
-                for name, m in found["called_use"].items()
-            ),
-        ]
-
     lines = [
         "# Model card: context (role of every mention, and of the document)",
         "",
@@ -93,8 +79,8 @@ def context_card(card: Mapping[str, Any]) -> str:
         "",
         f"- rows: {card['rows']['mentions']:,} labelled mentions, {card['rows']['documents']:,} documents",
         f"- seed {card['seed']}",
-        f"- P(use) of a mention, held out: AUROC {auroc(use)}",
-        f"- P(hateful) of a document, held out: AUROC {auroc(document)}",
+        f"- P(use) of a mention, held out: AUROC {_area(use)}",
+        f"- P(hateful) of a document, held out: AUROC {_area(document)}",
         f"- kind of mention, accuracy on held-out terms: {metrics['kind_accuracy']['value']:.2f} (templates: too easy)",
         f"- abstains (`uncertain`) between {card['abstain'][0]} and {card['abstain'][1]}",
         "- weights: Apache-2.0, like the project",
@@ -109,10 +95,10 @@ def context_card(card: Mapping[str, Any]) -> str:
         ),
         "",
         "## Mentions called use at 0.5, by source and true label (95 % Wilson intervals)",
-        *table(use),
+        *_called(use),
         "",
         "## Documents called hateful at 0.5, by source and true label",
-        *table(document),
+        *_called(document),
         "",
         "## Data",
         "| set | licence |",
@@ -127,3 +113,19 @@ def context_card(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _area(found: Mapping[str, Any]) -> str:
+    metric = found["auroc"]
+    return f"{metric['value']:.3f} ({metric['low']:.3f}–{metric['high']:.3f}), ECE {found['ece']:.3f}"
+
+
+def _called(found: Mapping[str, Any]) -> list[str]:
+    return [
+        "| source | n | called use |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {m['rows']:,} | {100 * m['value']:.0f} % ({100 * m['low']:.0f}–{100 * m['high']:.0f}) |"
+            for name, m in found["called_use"].items()
+        ),
+    ]

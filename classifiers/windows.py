@@ -20,7 +20,7 @@ WINDOW_END, SENTENCE_END = 0, 1
 
 
 class WindowSettings(Settings):
-    """How a document is cut. Tuned by eye on forum threads: comments apart, paragraphs in pieces of tweet length."""
+    """How a document is cut. Set by hand, not tuned: comments apart, paragraphs in pieces of tweet length."""
 
     min_line: int = 3
     min_sentence: int = 20

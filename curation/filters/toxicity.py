@@ -11,7 +11,7 @@ from curation.settings import Settings
 
 
 class ToxicitySettings(Settings):
-    # More likely toxic than not for annotators of the training sets; about 1 % of held-out ordinary web text exceeds it
+    # More likely toxic than not for annotators of the training sets; 1.5 % of held-out ordinary web text reaches it
     # (classifiers/weights/toxicity.md).
     max_toxicity: float = Field(default=0.5, ge=0, le=1)
 
