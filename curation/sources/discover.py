@@ -48,13 +48,18 @@ def local_files(path: str) -> list[str]:
     for match in matches:
         below = Path(match)
         if below.is_dir():
-            inside = [each.relative_to(below).as_posix() for each in below.rglob("*") if each.is_file()]
+            inside = [each.relative_to(below).as_posix() for each in below.rglob("*") if _is_there(each)]
             files += [f"{match.rstrip('/')}/{each}" for each in data_files(inside)]
-        elif below.is_file():
+        elif _is_there(below):
             files.append(match)
     if not files:
         raise nothing_at(path)
     return files
+
+
+def _is_there(path: Path) -> bool:
+    # A link to nothing counts: whoever opens it says so, while leaving it out would lose a file without a word.
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def nothing_at(path: str) -> StageError:
