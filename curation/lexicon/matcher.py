@@ -213,9 +213,8 @@ def _traits(looks: I32, leet: I32, kinds: npt.NDArray[np.uint8]) -> npt.NDArray[
 def _disguise_tables(fold: I32) -> tuple[I32, I32, npt.NDArray[np.uint8]]:
     """Look-alike letter symbol per code point; the two leet readings and the kind of the small code points."""
     looks = np.zeros(POINTS, np.int32)
-    for point in range(POINTS):
-        if 97 <= fold[point] <= 122:
-            looks[point] = kernel.FIRST_LETTER + fold[point] - 97
+    latin = (fold >= ord("a")) & (fold <= ord("z"))
+    looks[latin] = kernel.FIRST_LETTER + fold[latin] - ord("a")
     for point in range(0xC0, 0x250):  # Latin letters with diacritics
         base = unicodedata.normalize("NFD", chr(point))[0].lower()
         if "a" <= base <= "z":
