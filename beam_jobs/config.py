@@ -48,8 +48,9 @@ class CurateJob(Settings):
     reading: ReadLimits = ReadLimits()
     limits: Limits = Limits()
     tokens: Tokens | None = None
-    # A task reads about this much input: small enough that a lost one costs little and two cores finish together.
-    split_mb: int = Field(default=64, ge=1)
+    # A task reads about this many MiB of text, however it is stored: small enough that a file of 57 MB keeps two cores
+    # busy and a lost task costs seconds, large enough that 1 TB is 30,000 shards an arm.
+    split_mb: int = Field(default=32, ge=1)
     workers: int | None = Field(default=None, ge=1)  # local worker processes; default: the cores of this machine
 
     def inputs(self) -> tuple[InputSettings, ...]:

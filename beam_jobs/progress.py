@@ -33,7 +33,7 @@ class Progress:
         """Report on pass `name` while the block runs.
 
         Args:
-            weights: shard → stored input bytes, of the tasks to do; `total_weight` their sum.
+            weights: shard → about how many bytes of text, of the tasks to do; `total_weight` their sum.
         """
         stop = threading.Event()
         watcher = _Watcher(self, name, run, total_weight, weights)
