@@ -79,6 +79,15 @@ class FinishedRun:
 
     def groups(self, shard: int) -> I64:
         """First row of every row group of documents/ and, last, the number of rows."""
+        if shard not in self._bounds:
+            self._bounds[shard] = self._read_bounds(shard)
+        return self._bounds[shard]
+
+    @cached_property
+    def _bounds(self) -> dict[int, I64]:
+        return {}
+
+    def _read_bounds(self, shard: int) -> I64:
         with self.parquet(part("documents", shard)) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         return np.concatenate(([0], np.cumsum(np.array(sizes, np.int64)))).astype(np.int64)
@@ -87,11 +96,47 @@ class FinishedRun:
         sampled = self.manifest["arms"][arm]["ruleset"]["sample"] is not None
         return part("decisions", shard, "part-sampled" if sampled else "part")
 
-    def decisions(self, arm: str, shard: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of decisions/ for one arm, one row a document of the shard, in order."""
+    def decisions(self, arm: str, shard: int, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
+        """Columns of decisions/ for one arm, one row a document of the shard, in order.
+
+        Args:
+            groups: only the documents of these row groups of documents/: an arm has one for each of them.
+        """
         with self.parquet(self.decision_file(arm, shard), ["verdict"]) as file:
             chosen = [group for group in range(file.num_row_groups) if _ruleset_of(file, group) == arm]
+            if groups is not None:
+                chosen = [chosen[group] for group in groups]
             return file.read_row_groups(chosen, columns=list(columns))
+
+    def decisions_at(self, arm: str, shard: int, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Columns of decisions/ for one arm at some rows of a shard, in the order asked for."""
+        bounds = self.groups(shard)
+        wanted = np.array(rows, np.int64)
+        groups = np.unique(np.searchsorted(bounds, wanted, side="right") - 1).tolist()
+        at = np.searchsorted(self.rows_in(shard, groups), wanted)
+        found: list[dict[str, Any]] = self.decisions(arm, shard, columns, groups).take(pa.array(at)).to_pylist()
+        return found
+
+    def rows_in(self, shard: int, groups: Sequence[int] | None) -> I64:
+        """Row numbers of the documents of some row groups, in order; None: of the whole shard."""
+        if groups is None:
+            return np.arange(self.rows(shard))
+        bounds = self.groups(shard)
+        pieces = [np.arange(bounds[group], bounds[group + 1]) for group in groups]
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+
+    def spread(self, documents: int) -> dict[int, list[int]]:
+        """shard → row groups of documents/, spread evenly over the run, that hold about `documents` in all."""
+        places = [(shard, group) for shard in range(self.shards) for group in range(len(self.groups(shard)) - 1)]
+        total = sum(self.rows(shard) for shard in range(self.shards))
+        if total > documents:
+            count = max(1, round(len(places) * documents / total))
+            chosen = np.linspace(0, len(places) - 1, count + 2)[1:-1]
+            places = [places[at] for at in np.unique(chosen.round().astype(int)).tolist()]
+        found: dict[int, list[int]] = {}
+        for shard, group in places:
+            found.setdefault(shard, []).append(group)
+        return found
 
     def verdicts(self, shard: int) -> dict[str, I8]:
         """arm → index into `VERDICTS` for each document of a shard."""

@@ -1,7 +1,7 @@
 """What the report shows, read from a finished run at bounded cost: numeric columns of all documents, texts of a few.
 
 Full columns (verdicts, lengths, languages, scores) are small: about 20 bytes a document and arm. Texts and reasons are
-read only from as many shards as hold `SAMPLED_DOCUMENTS`, and for the audit from a few row groups.
+read only from row groups that hold `SAMPLED_DOCUMENTS`, spread evenly over the run; the audit reads fewer still.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from curation.run_duplicates import Pair, duplicate_table, pairs_at, sample_pair
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-SAMPLED_DOCUMENTS = 100_000  # texts and reasons come from the shards that hold about so many
+SAMPLED_DOCUMENTS = 50_000  # texts and reasons come from row groups, spread over the run, that hold about so many
 AUDIT_DOCUMENTS, AUDIT_GROUPS = 20_000, 16
 PER_CODE = 3  # samples of a reason
 FLAGGED = 10  # samples of documents kept though flagged
@@ -52,7 +52,7 @@ class ReportData:
     samples: dict[str, dict[str, list[Case]]]  # arm → reason code → cases
     flagged: list[Case]
     flagged_arm: str
-    sampled_from: int  # documents of the shards that were read for samples
+    sampled_from: int  # documents that were looked at for samples
     lengths: Distribution
     toxicity: Distribution | None
     languages: dict[str, dict[str, int]] | None  # language → `documents` and each arm → documents
@@ -67,17 +67,17 @@ class ReportData:
 
 def collect(run: FinishedRun) -> ReportData:
     """Read what the page needs."""
-    shards = spread_shards(run, SAMPLED_DOCUMENTS)
-    samples = {arm: sample_by_code(run, arm, PER_CODE, shards) for arm in run.arms}
+    places = run.spread(SAMPLED_DOCUMENTS)
+    samples = {arm: sample_by_code(run, arm, PER_CODE, places) for arm in run.arms}
     flagged_arm = default_arm(run)
-    flagged, _ = find_cases(run, flagged_arm, Wanted(kept_though_flagged=True), FLAGGED, shards)
+    flagged, _ = find_cases(run, flagged_arm, Wanted(kept_though_flagged=True), FLAGGED, places)
     lengths, toxicity, languages = _distributions(run)
     table = duplicate_table(run)
     return ReportData(
         samples={arm: found for arm, found in samples.items() if found},
         flagged=flagged,
         flagged_arm=flagged_arm,
-        sampled_from=sum(run.rows(shard) for shard in shards),
+        sampled_from=sum(len(run.rows_in(shard, groups)) for shard, groups in places.items()),
         lengths=lengths,
         toxicity=toxicity,
         languages=languages,
@@ -88,16 +88,6 @@ def collect(run: FinishedRun) -> ReportData:
         audit=audit(run, AUDIT_DOCUMENTS, AUDIT_GROUPS),
         dead=_dead_letters(run),
     )
-
-
-def spread_shards(run: FinishedRun, documents: int) -> list[int]:
-    """Shards spread evenly over the run that together hold about `documents`; at least one, all if they are few."""
-    total = sum(run.rows(shard) for shard in range(run.shards))
-    if total <= documents:
-        return list(range(run.shards))
-    count = max(1, round(run.shards * documents / total))
-    chosen = np.linspace(0, run.shards - 1, count + 2)[1:-1]
-    return sorted({round(float(at)) for at in chosen})
 
 
 def _prefixes(run: FinishedRun, wanted: str) -> list[str]:

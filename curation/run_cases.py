@@ -6,7 +6,7 @@ hash of their id, so it depends neither on shards nor on order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,13 @@ import pyarrow.compute as pc
 from curation.document import VERDICTS
 from curation.errors import ConfigError, unknown_name
 from curation.finished_run import I8, I64, KEEP, REDACT, Bools, FinishedRun, lowest_hashes, part, verdict_codes
+from curation.seeding import unit_hash
 
 # Filters that speak against what a text says, not against how it is written or that it is a copy.
 TELLING = frozenset({"blocklist", "toxicity", "sentence", "context"})
+
+
+Places = Mapping[int, Sequence[int]]  # shard → row groups of documents/
 
 
 @dataclass(frozen=True)
@@ -63,45 +67,60 @@ def reason_codes(run: FinishedRun, arm: str, given: str) -> frozenset[str]:
 
 
 def find_cases(
-    run: FinishedRun, arm: str, wanted: Wanted, count: int, shards: Sequence[int] | None = None
+    run: FinishedRun, arm: str, wanted: Wanted, count: int, places: Places | None = None
 ) -> tuple[list[Case], int]:
     """Up to `count` cases with their texts, and how many there are in all.
 
     Args:
-        shards: look only there; None: everywhere.
+        places: look only there; None: everywhere.
     """
     codes = reason_codes(run, arm, wanted.reason) if wanted.reason else None
     best: list[Case] = []
     total = 0
-    for shard in range(run.shards) if shards is None else shards:
-        table = run.decisions(arm, shard, ["doc_id", "verdict", "reasons"])
+    for shard, groups in (dict.fromkeys(range(run.shards)) if places is None else places).items():
+        table = run.decisions(arm, shard, ["doc_id", "verdict", "reasons"], groups)
         verdicts = verdict_codes(table["verdict"])
-        mask = _verdict_mask(run, arm, shard, wanted, verdicts, table["reasons"])
+        mask = _verdict_mask(run, arm, (shard, groups), wanted, verdicts, table["reasons"])
         if codes is not None:
             mask &= rows_with_codes(table["reasons"], codes)
         rows = np.flatnonzero(mask)
         total += len(rows)
-        ids = table["doc_id"].take(pa.array(rows)).to_pylist()
-        for position in lowest_hashes(ids, count):
-            row = int(rows[position])
-            reasons = table["reasons"][row].as_py()
-            best.append(Case(arm, shard, row, ids[position], VERDICTS[verdicts[row]], reasons))
-        chosen = sorted(lowest_hashes([case.doc_id for case in best], count))
-        best = [best[position] for position in chosen]
-    best = [best[position] for position in lowest_hashes([case.doc_id for case in best], count)]
+        best += _lowest(run, arm, (shard, groups), table, rows, count)
+        best = [best[position] for position in lowest_hashes([case.doc_id for case in best], count)]
     _fill(run, best)
     return best, total
 
 
+def _lowest(
+    run: FinishedRun, arm: str, place: tuple[int, Sequence[int] | None], table: pa.Table, rows: I64, count: int
+) -> list[Case]:
+    """The cases of the smallest hashes among some rows of a decisions table."""
+    shard, groups = place
+    numbers = run.rows_in(shard, groups)
+    ids = table["doc_id"].take(pa.array(rows)).to_pylist()
+    cases = []
+    for position in lowest_hashes(ids, count):
+        at = int(rows[position])
+        verdict, reasons = table["verdict"][at].as_py(), table["reasons"][at].as_py()
+        cases.append(Case(arm, shard, int(numbers[at]), ids[position], verdict, reasons))
+    return cases
+
+
 def _verdict_mask(
-    run: FinishedRun, arm: str, shard: int, wanted: Wanted, verdicts: I8, reasons: pa.ChunkedArray
+    run: FinishedRun,
+    arm: str,
+    place: tuple[int, Sequence[int] | None],
+    wanted: Wanted,
+    verdicts: I8,
+    reasons: pa.ChunkedArray,
 ) -> Bools:
+    shard, groups = place
     if wanted.kept_though_flagged:
         flagged = np.asarray(pc.list_value_length(reasons).to_numpy()) > 0
-        mentions = run.decisions(arm, shard, ["mentions"])["mentions"]
+        mentions = run.decisions(arm, shard, ["mentions"], groups)["mentions"]
         flagged |= np.asarray(pc.list_value_length(mentions).to_numpy()) > 0
         for other in flagging_arms(run, arm):
-            theirs = run.decisions(other, shard, ["verdict", "reasons"])
+            theirs = run.decisions(other, shard, ["verdict", "reasons"], groups)
             speaks = rows_with_codes(theirs["reasons"], _told(run, other))
             flagged |= (verdict_codes(theirs["verdict"]) != KEEP) & speaks
         return np.asarray((verdicts == KEEP) & flagged, bool)
@@ -143,47 +162,48 @@ def _fill(run: FinishedRun, cases: Sequence[Case]) -> None:
             case.text, case.source, case.url = found["text"], found["source"], found["url"]
         for arm in sorted({case.arm for case in here}):
             mine = [case for case in here if case.arm == arm]
-            decided = run.decisions(arm, shard, ["verdict", "mentions"])
-            for case in mine:
-                case.mentions = decided["mentions"][case.row].as_py()
-            _fill_carried(run, arm, shard, mine, verdict_codes(decided["verdict"]))
-        for case in here:
-            case.elsewhere = {}
-        for other in sorted({other for case in here for other in flagging_arms(run, case.arm)}):
-            theirs = run.decisions(other, shard, ["verdict", "reasons"])
-            told = _told(run, other)
-            for case in here:
-                if other == case.arm or theirs["verdict"][case.row].as_py() == "keep":
-                    continue
-                codes = [r["code"] for r in theirs["reasons"][case.row].as_py() if r["code"] in told]
-                if codes:
-                    case.elsewhere[other] = list(dict.fromkeys(codes))
+            decided = run.decisions_at(arm, shard, [case.row for case in mine], ["mentions"])
+            for case, row in zip(mine, decided, strict=True):
+                case.mentions = row["mentions"]
+            _fill_carried(run, arm, shard, mine)
+            for other in flagging_arms(run, arm):
+                _fill_elsewhere(run, other, shard, mine)
 
 
-def _fill_carried(run: FinishedRun, arm: str, shard: int, cases: Sequence[Case], verdicts: I8) -> None:
+def _fill_elsewhere(run: FinishedRun, other: str, shard: int, cases: Sequence[Case]) -> None:
+    told = _told(run, other)
+    theirs = run.decisions_at(other, shard, [case.row for case in cases], ["verdict", "reasons"])
+    for case, row in zip(cases, theirs, strict=True):
+        codes = [reason["code"] for reason in row["reasons"] if reason["code"] in told]
+        if codes and row["verdict"] != "keep":
+            case.elsewhere[other] = list(dict.fromkeys(codes))
+
+
+def _fill_carried(run: FinishedRun, arm: str, shard: int, cases: Sequence[Case]) -> None:
     redacted = [case for case in cases if case.verdict == "redact"]
     if not redacted:
         return
+    verdicts = verdict_codes(run.decisions(arm, shard, ["verdict"])["verdict"])
     rank = np.cumsum((verdicts == KEEP) | (verdicts == REDACT)) - 1
     rows = [int(rank[case.row]) for case in redacted]
     for case, found in zip(redacted, run.rows_of(part(f"arms/{arm}", shard), rows, ["text"]), strict=True):
         case.carried = found["text"]
 
 
-def sample_by_code(run: FinishedRun, arm: str, per_code: int, shards: Sequence[int]) -> dict[str, list[Case]]:
+def sample_by_code(run: FinishedRun, arm: str, per_code: int, places: Places) -> dict[str, list[Case]]:
     """Reason code → up to `per_code` documents that it removed or redacted in an arm, by smallest hash of the id."""
     found: dict[str, list[Case]] = {}
-    for shard in shards:
-        table = run.decisions(arm, shard, ["doc_id", "verdict", "reasons"])
-        verdicts = verdict_codes(table["verdict"])
-        gone = np.flatnonzero(verdicts != KEEP)
+    for shard, groups in places.items():
+        table = run.decisions(arm, shard, ["doc_id", "verdict", "reasons"], groups)
+        numbers = run.rows_in(shard, groups)
+        gone = np.flatnonzero(verdict_codes(table["verdict"]) != KEEP)
         removed = table.take(pa.array(gone)).combine_chunks()
+        ids = removed["doc_id"].to_pylist()
+        hashes = np.array([unit_hash(doc_id, 0) for doc_id in ids])
         for code, rows in _rows_by_code(removed["reasons"]).items():
-            ids = removed["doc_id"].take(pa.array(rows)).to_pylist()
-            for position in lowest_hashes(ids, per_code):
-                row = int(rows[position])
-                at = int(gone[row])
-                case = Case(arm, shard, at, ids[position], VERDICTS[verdicts[at]], removed["reasons"][row].as_py())
+            for row in rows[np.argsort(hashes[rows], kind="stable")[:per_code]].tolist():
+                verdict, reasons = removed["verdict"][row].as_py(), removed["reasons"][row].as_py()
+                case = Case(arm, shard, int(numbers[gone[row]]), ids[row], verdict, reasons)
                 found.setdefault(code, []).append(case)
     for code, cases in found.items():
         found[code] = [cases[i] for i in lowest_hashes([case.doc_id for case in cases], per_code)]

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from small_run import WORD, build_run
 
-from curation.finished_run import FinishedRun, load_run
+from curation.finished_run import load_run
 from curation.marked_text import Piece
 from curation.report import render_report
-from curation.report_data import spread_shards
 from curation.report_plots import histogram, ratios, stacked
 from curation.report_sections import html_of
 from curation.sources.base import LocalFiles
@@ -143,15 +142,13 @@ def test_an_empty_run_still_has_a_page(run: Path) -> None:
     assert "No arm looks for duplicates." in render_report(str(run), empty, LocalFiles())
 
 
-def test_a_large_run_is_sampled_from_shards_spread_over_it(run: Path) -> None:
-    manifest = load_run(str(run)).manifest
-    shards = 40
-    files = [{"path": f"documents/part-{n:05d}.parquet", "documents": 50_000} for n in range(shards)]
-    large = FinishedRun("nowhere", {**manifest, "shards": shards, "files": files, "arms": {}}, LocalFiles())
+def test_a_large_run_is_sampled_from_row_groups_spread_over_it(run: Path) -> None:
+    found = load_run(str(run))
 
-    assert spread_shards(large, 100_000) == [13, 26]
-    assert spread_shards(large, 10) == [20]
-    assert spread_shards(large, 10**9) == list(range(40))
+    assert found.spread(8) == {0: [0, 1], 1: [0, 1]}  # all of its eight documents
+    assert found.spread(4) == {0: [1], 1: [0]}
+    assert found.spread(1) in ({0: [1]}, {1: [0]})
+    assert found.rows_in(0, [1]).tolist() == [2, 3, 4]
 
 
 def test_pieces_are_escaped_text_and_label() -> None:
