@@ -22,8 +22,9 @@ class LineDedupSettings(Settings):
     # headings, answers, lines of verse and of code.
     min_chars: int = Field(default=30, ge=1)
     keep: int = Field(default=1, ge=1, le=1000)  # copies that stay in the corpus: C4 keeps one
-    # A text of which less than a fifth is its own is a frame (list of links, form letter) and not a document with a
-    # menu around it, which the cut repairs. Null turns the rule off.
+    # A text of which less than a fifth is its own is a frame and not a document with a menu around it, which the cut
+    # repairs. Of 182,037 documents of Reddit, blogs, news and web pages 41 were above 0.8 and 85 from 0.6 to 0.8; in
+    # those read, a title and a date were left above 0.8, a message or a guide below it. Null turns the rule off.
     max_repeated_fraction: float | None = Field(default=0.8, ge=0, le=1)
 
 

@@ -228,3 +228,26 @@ def test_texts_without_a_line_that_is_long_enough_are_kept_as_they_are(tmp_path:
     assert {row["doc_id"]: row["text"] for row in rows_of(run, "arms/line_dedup")} == {r["id"]: r["text"] for r in rows}
     assert manifest_of(run)["dedup"]["lines"] == {"lines": 0, "repeated": 0, "further_copies": 0, "most_frequent": []}
     assert all(np.isfinite(row["line_dedup.repeated_fraction"]) for row in rows_of(run, "signals"))
+
+
+def test_another_threshold_only_decides_anew_and_another_number_of_copies_finds_the_hashes_made(
+    runs: dict[int, Path],
+) -> None:
+    def arm(name: str, **settings: Any) -> dict[str, Any]:
+        rule = {"filter": "line_dedup", "as": name, "action": "cut", "settings": settings}
+        return {"name": name, "rules": [{"filter": "dedup"}, rule]}
+
+    inputs, output = [f"{runs[3].parent.parent / 'in-3'}/*.jsonl"], runs[3].parent
+    first = run_job(inputs, output, arms=[arm("a", min_chars=40, max_repeated_fraction=0.5)])
+    looser = run_job(inputs, output, arms=[arm("a", min_chars=40, max_repeated_fraction=0.9)])
+    more = run_job(inputs, output, arms=[arm("a", min_chars=40, keep=3)])
+
+    assert found(first, "a") == found(looser, "a") == expected(first, 40, 1)
+    assert found(more, "a") == expected(more, 40, 3)
+
+    def work(run: Path) -> dict[str, int]:
+        return {entry["name"]: entry["shards_done_now"] for entry in manifest_of(run)["passes"]}
+
+    assert [work(run)["measure"] for run in (first, looser, more)] == [3, 0, 0]
+    assert [work(run)["dedup"] for run in (first, looser, more)] == [1, 0, 1]
+    assert manifest_of(looser)["dedup"] == manifest_of(first)["dedup"]
