@@ -18,6 +18,7 @@ from classifiers.base import WEIGHTS, load_card, resource
 from classifiers.calibration import Calibration
 from classifiers.cascade import Scored, run_cascade
 from classifiers.context import ContextModel, Mentions
+from classifiers.language_gate import LanguageGate
 from classifiers.spans import mention_lists, span_lists
 from classifiers.tokens import Tokens, tokenize
 from classifiers.toxicity_detoxify import Detoxify, missing
@@ -42,6 +43,9 @@ class ScoringSettings(Settings):
     lexicon: str = Field(default="english", description="shipped name or file (.tsv, .yaml, .jsonl)")
     blocklist: str = Field(default="ldnoobw", description="the list of the any-hit baseline")
     blocklist_languages: tuple[str, ...] = ("en",)
+    languages: tuple[str, ...] = Field(
+        default=("en",), description="what the models and the lexicon can read; others are not judged"
+    )
     windows: WindowSettings = WindowSettings()
     # A document's toxicity is the mean of its worst fifth of windows, at least one: one bad comment in a long thread
     # raises it a little, a fifth of bad comments fully.
@@ -86,6 +90,10 @@ class Scorer:
             self._resources += self._context.resources()
 
     def _load_toxicity(self) -> None:
+        self._gate = LanguageGate(self.settings.languages)
+        self._resources.append(
+            {"name": self._gate.model.name, "version": "1", "sha256": self._gate.model.sha256, "kind": "model"}
+        )
         path = _card_path(self.settings.toxicity_model, "toxicity.json")
         card = load_card(path)
         self._toxicity = FastTextToxicity(path.with_suffix(".ftz"), Calibration.load(path, "calibration"))
@@ -129,6 +137,7 @@ class Scorer:
                 columns |= self._score_sentences(tokens, len(batch))
             if "context" in self.filters:
                 columns |= self._score_context(batch, tokens, windows, scored, hits)
+            columns = self._gate.apply(columns, texts)
         reasons = [failed.get(row) for row in range(len(batch))] if failed else None
         columns["scoring.failed"] = pa.array(reasons, pa.string()) if reasons else pa.nulls(len(batch), pa.string())
         return columns

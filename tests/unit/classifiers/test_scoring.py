@@ -103,7 +103,7 @@ def test_only_what_the_filters_need_is_loaded_and_named() -> None:
 def test_without_a_second_stage_the_notes_say_so(scorer: Scorer) -> None:
     assert scorer.notes() == ["Detoxify weights not present: the cascade uses the calibrated first stage"]
     assert [row["name"] for row in scorer.resources()] == [
-        "lexicon/cues", "lexicon/english", "lexicon/ldnoobw", "context", "toxicity",
+        "lexicon/cues", "lexicon/english", "lexicon/ldnoobw", "context", "lid.176.ftz", "toxicity",
     ]  # fmt: skip
     assert set(scorer.score(pa.array([USE]))["toxicity.stage"].to_pylist()) == {"fasttext"}
 
