@@ -1,7 +1,7 @@
 """datatrove's half of the comparison; runs in datatrove's own environment.
 
     PYTHON benchmarks/datatrove_job.py pipeline INPUT_DIR OUT_DIR TASKS     rules + MinHash + write, end to end
-    PYTHON benchmarks/datatrove_job.py signatures FILE.jsonl LIMIT           seconds for the signatures of LIMIT documents
+    PYTHON benchmarks/datatrove_job.py signatures FILE.jsonl LIMIT      seconds for the signatures of LIMIT documents
 
 The pipeline is the one of its own `examples/fineweb.py` and `examples/minhash_deduplication.py`: Gopher repetition,
 Gopher quality, C4 without the terminal punctuation rule, FineWeb quality, then MinHash 14 x 8 over word 5-grams in

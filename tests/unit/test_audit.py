@@ -42,9 +42,7 @@ def test_words_of_each_dialect_move_the_shares_their_way() -> None:
 
 
 def test_a_text_in_another_language_belongs_to_no_dialect() -> None:
-    text = (
-        "Los panaderos del centro escriben en un cuaderno todo lo que cambia, si hay que creer al cronista."
-    )
+    text = "Los panaderos del centro escriben en un cuaderno todo lo que cambia, si hay que creer al cronista."
     shares, counts = topic_shares(TextBatch.of([text]))
     groups = dialect_groups(shares, counts)
 
