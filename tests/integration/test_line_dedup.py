@@ -32,7 +32,10 @@ LAX = {
         {"filter": "line_dedup", "as": "all", "action": "keep", "settings": {"min_chars": 5}},
     ],
 }
-ARMS = ["raw", "line_dedup", LAX]
+JOB: dict[str, Any] = {
+    "arms": ["raw", "line_dedup", LAX],
+    "reading": {"batch_documents": 17},
+}  # several batches a shard
 
 
 def dressed(line: str, rng: random.Random) -> str:
@@ -92,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Files → the run of the same documents dealt to so many files."""
     folder = tmp_path_factory.mktemp("lines")
     return {
-        files: run_job([f"{deal(folder / f'in-{files}', corpus(), files)}/*.jsonl"], folder / f"out-{files}", arms=ARMS)
+        files: run_job([f"{deal(folder / f'in-{files}', corpus(), files)}/*.jsonl"], folder / f"out-{files}", **JOB)
         for files in (1, 3)
     }
 
@@ -202,13 +205,13 @@ def test_ranges_of_hashes_and_partitions_leave_no_trace(
 ) -> None:
     monkeypatch.setattr(line_dedup, "LINES_A_GROUP", 300)
     monkeypatch.setattr(line_dedup, "PARTITION_ROWS", 20)
-    again = run_job([f"{deal(tmp_path / 'in-3', corpus(), 3)}/*.jsonl"], tmp_path / "out", arms=ARMS)
+    again = run_job([f"{deal(tmp_path / 'in-3', corpus(), 3)}/*.jsonl"], tmp_path / "out", **JOB)
 
     assert digests(again) == digests(runs[3])
 
 
 def test_two_workers_write_the_same_bytes(runs: dict[int, Path], tmp_path: Path) -> None:
-    again = run_job([f"{deal(tmp_path / 'in-3', corpus(), 3)}/*.jsonl"], tmp_path / "out", arms=ARMS, workers=2)
+    again = run_job([f"{deal(tmp_path / 'in-3', corpus(), 3)}/*.jsonl"], tmp_path / "out", **JOB, workers=2)
 
     assert digests(again) == digests(runs[3])
 
