@@ -1,6 +1,7 @@
 """Formats to raw document batches: importing the package registers every source."""
 
 from curation.sources import arrow as arrow
+from curation.sources import csv_rows as csv_rows
 from curation.sources import jsonl as jsonl
 from curation.sources import parquet as parquet
 from curation.sources import text as text

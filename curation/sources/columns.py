@@ -29,6 +29,19 @@ def only_dead(letter: DeadLetter) -> RawBatch:
     return RawBatch(DOCUMENTS.empty_table(), [letter], np.zeros(0, np.int64))
 
 
+def no_text_column(fields: Fields, columns: list[str], uri: str) -> ConfigError:
+    """The error of a file none of whose columns can be the text."""
+    return ConfigError(
+        Problem(
+            "no-text-field",
+            f"no column is named {' or '.join(f'`{each}`' for each in fields.text)}",
+            uri,
+            f"one of its columns: {', '.join(columns)}",
+            "name it in the job: {path: ..., text_field: ...}",
+        )
+    )
+
+
 def raw_batches(batch: pa.RecordBatch, first_row: int, fields: Fields, limits: Limits, uri: str) -> Iterator[RawBatch]:
     """The documents of `batch`, cut so that each batch keeps the limits; `first_row` is its row number in the file.
 
@@ -37,15 +50,7 @@ def raw_batches(batch: pa.RecordBatch, first_row: int, fields: Fields, limits: L
     """
     name = next((each for each in fields.text if each in batch.schema.names), None)
     if name is None:
-        raise ConfigError(
-            Problem(
-                "no-text-field",
-                f"no column is named {' or '.join(f'`{each}`' for each in fields.text)}",
-                uri,
-                f"one of its columns: {', '.join(batch.schema.names)}",
-                "name it in the job: {path: ..., text_field: ...}",
-            )
-        )
+        raise no_text_column(fields, batch.schema.names, uri)
     texts, errors = _texts(batch.column(name), name, limits)
     dead = [dead_letter(uri, first_row + row, error, raw) for row, error, raw in errors]
     rows = np.arange(first_row, first_row + batch.num_rows)

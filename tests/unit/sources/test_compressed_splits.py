@@ -166,7 +166,20 @@ def test_wrong_size_loses_nothing(tmp_path: Path) -> None:
 
 
 BLANK = [b"", b" \n\t\r\n  \n", b"\n" * 3000]
-SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst", "txt", "txt.gz", "parquet", "arrow", "warc", "warc.gz", "wet", "warc.zst"]
+SUFFIXES = [
+    "jsonl",
+    "jsonl.gz",
+    "jsonl.zst",
+    "txt",
+    "txt.gz",
+    "parquet",
+    "arrow",
+    "warc",
+    "warc.gz",
+    "wet",
+    "csv",
+    "tsv.gz",
+]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

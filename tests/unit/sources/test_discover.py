@@ -38,6 +38,7 @@ def test_unknown_suffix_lists_the_known_ones(path: str) -> None:
     assert (problem.code, problem.where) == ("unknown-format", path)
     assert problem.expected is not None
     assert ".jsonl, .ndjson, .parquet" in problem.expected
+    assert ".csv" in problem.expected
     assert problem.hint == (
         "did you mean `.jsonl`?" if "jsnol" in path else "say it in the job: {path: ..., format: jsonl}"
     )
@@ -87,7 +88,7 @@ def test_local_paths_globs_and_folders(tmp_path: Path) -> None:
 
 
 def test_every_source_says_what_it_reads() -> None:
-    assert SOURCES.names() == ["arrow", "jsonl", "parquet", "txt", "warc", "wet"]
+    assert SOURCES.names() == ["arrow", "csv", "jsonl", "parquet", "txt", "warc", "wet"]
     for name, source in SOURCES.items():
         assert source.name == name
         assert source.summary
