@@ -15,6 +15,7 @@ from numba import njit
 
 from curation.kernels import unicode_tables
 from curation.kernels.text_batch import I64, U8, TextBatch
+from curation.kernels.utf8 import decode
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -77,22 +78,8 @@ def _word_hashes(
                     h = _FNV_OFFSET
                     inside = False
                 continue
-            if byte < 0xE0:
-                point = (np.int64(byte & 0x1F) << 6) | np.int64(data[i + 1] & 0x3F)
-                i += 2
-            elif byte < 0xF0:
-                point = (
-                    (np.int64(byte & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
-                )
-                i += 3
-            else:
-                point = (
-                    (np.int64(byte & 0x07) << 18)
-                    | (np.int64(data[i + 1] & 0x3F) << 12)
-                    | (np.int64(data[i + 2] & 0x3F) << 6)
-                    | np.int64(data[i + 3] & 0x3F)
-                )
-                i += 4
+            point, width = decode(data, i)
+            i += width
             kind = classes[point]
             if kind & _WORD:
                 if inside and kind & _SINGLE:  # the run before an unspaced character ends here

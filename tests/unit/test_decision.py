@@ -136,7 +136,8 @@ def test_documents_of_a_batch_do_not_touch_each_other() -> None:
 
 
 def test_one_code_may_have_another_action_than_its_rule() -> None:
-    rules = ruleset({"filter": "context", "action": "drop", "actions": {"use": "mask"}})
+    settings = {"max_use": 0.5, "max_document_use": 0.5}
+    rules = ruleset({"filter": "context", "action": "drop", "actions": {"use": "mask"}, "settings": settings})
     used = {"context.max_use": 0.75, "context.use_spans": [span(2, 5, "slur")]}
     use = reason("context.use", "context.max_use", 0.75, 0.5, (2, 5))
 
