@@ -226,10 +226,11 @@ def _link_folders(source: str, target: str, folders: tuple[str, ...], name: str)
 
 
 def _write_report(plan: Plan, manifest: dict[str, Any]) -> None:
+    """Write the page and list it in the manifest."""
     from curation.report import render_report
 
     html = render_report(plan.run, manifest, io.BeamOpener())
-    io.write_bytes(io.join(plan.run, "report.html"), html.encode())
+    manifest["files"].append(io.write_listed(plan.run, "report.html", html.encode(), 0))
 
 
 def _point_latest(plan: Plan) -> None:

@@ -126,6 +126,12 @@ def write_bytes(uri: str, data: bytes) -> None:
         stream.write(data)
 
 
+def write_listed(run: str, path: str, data: bytes, documents: int) -> dict[str, Any]:
+    """Write a file of a run; returns what the manifest lists of it."""
+    write_bytes(join(run, path), data)
+    return Written(path, documents, len(data), hashlib.sha256(data).hexdigest()).plain()
+
+
 def write_json(uri: str, value: object, indent: int | None = None) -> None:
     write_bytes(uri, (json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False) + "\n").encode())
 

@@ -71,7 +71,8 @@ def measure_shard(task: Task, _: dict[str, Any]) -> None:
             counts["bytes"] += int(texts.offsets[-1] - texts.offsets[0])
         written = [shards[key].close().plain() for key in files]
     counts["dead"] = len(dead_lines)
-    io.write_bytes(io.join(context.run, layout.dead_letter(shard)), b"".join(dead_lines))
+    letters = b"".join(dead_lines)
+    written.append(io.write_listed(context.run, layout.dead_letter(shard), letters, len(dead_lines)))
     counts["seconds"] = round(time.monotonic() - started, 3)  # type: ignore[assignment]
     io.write_json(io.join(context.run, layout.marker("measure", shard)), {**counts, "files": written})
 

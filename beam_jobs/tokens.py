@@ -52,9 +52,7 @@ def token_shard(task: Task, _: dict[str, Any]) -> None:
         if encoded:
             for suffix, content in shard_files(encoded, settings.format, tokenizer.is_small).items():
                 path = layout.part(f"tokens/{arm.name}", shard, suffix.lstrip("."))
-                io.write_bytes(io.join(context.run, path), content)
-                sha256 = hashlib.sha256(content).hexdigest()
-                files.append(io.Written(path, len(encoded), len(content), sha256).plain())
+                files.append(io.write_listed(context.run, path, content, len(encoded)))
         arms[arm.name] = {"documents": len(encoded), "tokens": sum(map(len, encoded)), "files": files}
     documents = max((counts["documents"] for counts in arms.values()), default=0)
     marker = {"arms": arms, "documents": documents, "seconds": round(time.monotonic() - started, 3)}

@@ -105,8 +105,11 @@ def test_the_manifest_counts_the_tokens_and_hashes_their_files(made: tuple[Path,
         )
 
 
-def test_a_flipped_byte_of_a_token_shard_is_found(made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    path = next((made[0] / "tokens/raw").glob("*.bin"))
+@pytest.mark.parametrize("name", ["tokens/raw/part-00000.bin", "dead_letter/part-00001.jsonl", "report.html"])
+def test_a_flipped_byte_is_found_whatever_the_file(
+    made: tuple[Path, Path], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made[0] / name
     content = path.read_bytes()
     try:
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
