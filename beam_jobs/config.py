@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from classifiers.scoring import ScoringSettings
 from curation.dedup.settings import DedupSettings
@@ -13,6 +13,13 @@ from curation.sources.base import InputSettings
 from curation.sources.base import Limits as ReadLimits
 
 DEFAULT_ARMS = ("raw", "dedup_only", "blocklist", "toxicity", "curated", "sampled")
+
+
+# Told apart by their type, so that an error speaks of the one that was meant and not of both.
+PathOrSettings = Annotated[
+    Annotated[str, Tag("path")] | Annotated[InputSettings, Tag("settings")],
+    Discriminator(lambda value: "path" if isinstance(value, str) else "settings"),
+]
 
 
 class Limits(Settings):
@@ -39,7 +46,7 @@ class CurateJob(Settings):
     """`kind: curate`."""
 
     kind: Literal["curate"]
-    input: tuple[str | InputSettings, ...] = Field(min_length=1)
+    input: tuple[PathOrSettings, ...] = Field(min_length=1)
     output: str
     arms: tuple[str | dict[str, Any], ...] = DEFAULT_ARMS
     normalise: bool = True

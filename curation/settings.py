@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -39,7 +39,10 @@ def parse(settings_type: type[S], data: Mapping[str, Any], where: str, of: str) 
 def problems_of(error: ValidationError, settings_type: type[BaseModel], where: str, of: str) -> list[Problem]:
     """One `Problem` for each line of a pydantic error."""
     found = []
+    places = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        if item["type"] == "too_short" and any(place[: len(item["loc"])] == item["loc"] != place for place in places):
+            continue  # the list is not empty: what stands in it is wrong, and said by itself
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
@@ -68,13 +71,17 @@ def known_keys(settings_type: type[BaseModel], path: tuple[int | str, ...]) -> l
     for part in path:
         fields = getattr(current, "model_fields", {})
         field = fields.get(part) or next((f for f in fields.values() if f.alias == part), None)
-        current = getattr(field, "annotation", None)
-        for candidate in (current, *getattr(current, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                current = candidate
-                break
+        if field is not None:  # else an index of a list or the branch of a union: the model is the one found already
+            current = _model_in(field.annotation)
     fields = getattr(current, "model_fields", {})
     return sorted(field.alias or name for name, field in fields.items())
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings class inside `tuple[str | Settings, ...]` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
 
 
 def _tuples(value: Any) -> Any:
