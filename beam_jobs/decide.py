@@ -295,11 +295,14 @@ def sample_shard(task: Task, extra: dict[str, Any]) -> None:
     _mark(context.run, "sample", shard, written, tally, round(time.monotonic() - started, 3))
 
 
-def _drawn(documents: pa.Table, arm: ResolvedRuleset, thresholds: Mapping[str, float]) -> Finding:
-    """The documents below their source's threshold."""
+def _drawn(documents: pa.Table, arm: ResolvedRuleset, thresholds: Mapping[str, float]) -> list[Finding]:
+    """The documents below their source's threshold: one finding for each threshold."""
     assert arm.sample is not None
     seed = arm.sample.seed
     hashes = np.array([unit_hash(doc_id, seed) for doc_id in documents["doc_id"].to_pylist()])
     limit = np.array([thresholds.get(name, 0.0) for name in documents["source"].to_pylist()])
-    rows = np.flatnonzero(hashes < limit).astype(np.int64)
-    return Finding(SAMPLED, "sample.unit_hash", float(limit.max(initial=0.0)), rows, hashes[rows])
+    found = []
+    for threshold in np.unique(limit).tolist():
+        rows = np.flatnonzero((limit == threshold) & (hashes < threshold)).astype(np.int64)
+        found.append(Finding(SAMPLED, "sample.unit_hash", threshold, rows, hashes[rows]))
+    return found

@@ -12,7 +12,7 @@ text an arm would carry. The order of precedence is drop, quarantine, redact, ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,14 +41,15 @@ class Decisions:
 
 
 def decide(
-    signals: Mapping[str, pa.Array], texts: pa.Array, ruleset: ResolvedRuleset, sampled: Finding | None = None
+    signals: Mapping[str, pa.Array], texts: pa.Array, ruleset: ResolvedRuleset, sampled: Sequence[Finding] = ()
 ) -> Decisions:
     """Verdict, reasons and redacted text of every document of a batch.
 
     Args:
         signals: full signal name → array with one row per document; holds `ruleset.required`.
         texts: the normalised texts.
-        sampled: documents that a sampled arm drops at random; those that a rule drops anyway are passed over.
+        sampled: documents that a sampled arm drops at random, each in one finding; those that a rule drops anyway are
+            passed over.
 
     Raises:
         KeyError: a required signal is missing: the job should have been refused before launch.
@@ -68,10 +69,10 @@ def decide(
                 quarantined[finding.rows] = True
             elif action != "keep":
                 dropped[_collect_edits(finding, action, edits)] = True
-    if sampled is not None:
-        drawn = ~dropped[sampled.rows]
-        found.append(replace(sampled, rows=sampled.rows[drawn], values=sampled.values[drawn]))
-        dropped[sampled.rows] = True
+    for finding in sampled:
+        drawn = ~dropped[finding.rows]
+        found.append(replace(finding, rows=finding.rows[drawn], values=finding.values[drawn]))
+        dropped[finding.rows] = True
     failures = _failed(signals, ruleset, ~dropped)
     for failure in failures:
         quarantined[failure.rows] = True

@@ -58,6 +58,20 @@ def test_every_problem_of_a_job_file_stands_in_one_message(tmp_path: Path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_a_wrong_setting_of_one_input_is_one_problem_with_a_near_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There used to be three: one said that a string was expected, one that the list was empty."""
+    job = job_file(tmp_path, input=[{"path": "a.jsonl", "formt": "jsonl"}, 7])
+    code, _, err = curate(capsys, job)
+
+    assert code == 2
+    assert err.count("error[") == 2
+    assert f"{job}: input.0.settings.formt (got 'jsonl')" in err
+    assert "did you mean `format`?" in err
+    assert f"{job}: input.1" in err
+
+
 def test_unknown_rules_and_missing_inputs_are_found_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def reason(code: str, signal: str, value: float, threshold: float, at: tuple[int
 
 
 def outcome(
-    rules: ResolvedRuleset, signals: dict[str, pa.Array], texts: list[str], sampled: Finding | None = None
+    rules: ResolvedRuleset, signals: dict[str, pa.Array], texts: list[str], sampled: Sequence[Finding] = ()
 ) -> list[tuple[str, list[dict[str, Any]], str | None]]:
     """(verdict, reasons, redacted text or None) of every document."""
     decisions = decide(signals, pa.array(texts, pa.string()), rules, sampled)
@@ -238,9 +239,9 @@ def test_a_signal_that_nobody_provided_is_our_bug_and_not_silently_clean() -> No
         decide(signals, pa.array(["text"]), ruleset(DEDUP))
 
 
-def drawn(*rows: int) -> Finding:
+def drawn(*rows: int, threshold: float = 0.5) -> Finding:
     return Finding(
-        "sample.matched_removal", "sample.unit_hash", 0.5, np.array(rows, np.int64), np.full(len(rows), 0.25)
+        "sample.matched_removal", "sample.unit_hash", threshold, np.array(rows, np.int64), np.full(len(rows), 0.25)
     )
 
 
@@ -248,10 +249,21 @@ def test_documents_drawn_at_random_are_dropped_unless_a_rule_drops_them_already(
     draw = reason("sample.matched_removal", "sample.unit_hash", 0.25, 0.5)
     signals = columns({}, {"dedup.exact": 1.0}, {})
 
-    assert outcome(ruleset(DEDUP), signals, ["text"] * 3, drawn(0, 1)) == [
+    assert outcome(ruleset(DEDUP), signals, ["text"] * 3, [drawn(0, 1)]) == [
         ("drop", [draw], None),
         ("drop", [EXACT], None),
         ("keep", [], None),
+    ]
+
+
+def test_documents_drawn_from_two_sources_name_the_threshold_of_their_own() -> None:
+    """Each used to name the highest threshold of whatever stood in the same batch."""
+    signals = columns({}, {})
+    reasons = [reason("sample.matched_removal", "sample.unit_hash", 0.25, threshold) for threshold in (0.5, 0.75)]
+
+    assert outcome(ruleset(DEDUP), signals, ["text"] * 2, [drawn(0), drawn(1, threshold=0.75)]) == [
+        ("drop", [reasons[0]], None),
+        ("drop", [reasons[1]], None),
     ]
 
 
