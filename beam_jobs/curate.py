@@ -240,8 +240,8 @@ def _point_latest(plan: Plan) -> None:
         io.write_bytes(latest, plan.fingerprint.encode())
         return
     temporary = f"{io.local_path(latest)}{io.TEMPORARY}{os.getpid()}"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
+    for left_by_a_killed_run in io.match(f"{latest}{io.TEMPORARY}*"):
+        os.unlink(left_by_a_killed_run)
     os.symlink(plan.fingerprint, temporary)
     os.replace(temporary, io.local_path(latest))
 

@@ -182,6 +182,14 @@ def test_a_finished_run_is_not_touched_by_running_it_again(folder: Path, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_the_link_of_a_run_killed_while_it_pointed_to_itself_is_cleaned_up(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest.tmp-1").symlink_to("nothing")
+    run = run_job([folder / "*.jsonl"], tmp_path, arms=["raw"])
+
+    assert temporaries(tmp_path) == []
+    assert (tmp_path / "latest").resolve() == run
+
+
 def test_a_run_killed_between_its_clean_up_and_its_manifest_goes_on(
     folder: Path, reference: Path, tmp_path: Path
 ) -> None:
