@@ -70,6 +70,14 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
         progress.say(f"{plan.run} is finished already")
         _point_latest(plan)
         return plan.run
+    with io.only_process(plan.run):
+        _run_passes(run, manifest_uri)
+    _point_latest(plan)
+    return plan.run
+
+
+def _run_passes(run: Run, manifest_uri: str) -> None:
+    plan = run.plan
     io.remove_temporaries(plan.run)
     save_job(plan.run, plan.job, plan.arms)
     _adopt_finished_passes(run)
@@ -84,8 +92,6 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
     for folder in ("tasks", "errors", "sample", "dedup"):
         io.remove_tree(io.join(plan.run, "work", folder))
     io.write_json(manifest_uri, manifest, indent=1)
-    _point_latest(plan)
-    return plan.run
 
 
 def _map_pass(run: Run, name: str, function: str, tasks: list[Task], extra: dict[str, Any], heavy: bool) -> None:

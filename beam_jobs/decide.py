@@ -175,6 +175,7 @@ class ArmTally:
     def __init__(self) -> None:
         self.verdicts = np.zeros(len(VERDICTS), np.int64)
         self.removed_by: Counter[str] = Counter()
+        self.removed_by_filter: Counter[str] = Counter()
         self.text_bytes = 0
 
     @property
@@ -189,15 +190,29 @@ class ArmTally:
             reasons = decisions.reasons.take(pa.array(gone))
             lengths = np.asarray(reasons.value_lengths(), np.int64)
             codes = reasons.flatten().field("code").dictionary_encode()
-            # A document counts once a code, however many spans have it.
-            pairs = np.unique(np.stack((np.repeat(gone, lengths), codes.indices.to_numpy())), axis=1)[1]
-            names = codes.dictionary.to_pylist()
-            for code, count in enumerate(np.bincount(pairs, minlength=len(names)).tolist()):
-                self.removed_by[names[code]] += count
+            rows, index, names = np.repeat(gone, lengths), codes.indices.to_numpy(), codes.dictionary.to_pylist()
+            _count_once(self.removed_by, rows, index, names)
+            filters = sorted({name.rsplit(".", 1)[0] for name in names})
+            of_code = np.array([filters.index(name.rsplit(".", 1)[0]) for name in names])
+            _count_once(self.removed_by_filter, rows, of_code[index], filters)
 
     def plain(self) -> dict[str, Any]:
         counts = dict(zip(("kept", "redacted", "dropped", "quarantined"), self.verdicts.tolist(), strict=True))
-        return {**counts, "text_bytes": self.text_bytes, "removed_by": dict(sorted(self.removed_by.items()))}
+        return {
+            **counts,
+            "text_bytes": self.text_bytes,
+            "removed_by": dict(sorted(self.removed_by.items())),
+            "removed_by_filter": dict(sorted(self.removed_by_filter.items())),
+        }
+
+
+def _count_once(
+    into: Counter[str], rows: npt.NDArray[np.int64], index: npt.NDArray[np.int64], names: list[str]
+) -> None:
+    """Add to `into` how many rows have each name, a row once a name however often it has it."""
+    pairs = np.unique(np.stack((rows, index)), axis=1)[1]
+    for name, count in zip(names, np.bincount(pairs, minlength=len(names)).tolist(), strict=True):
+        into[name] += count
 
 
 class SampleBase:

@@ -6,6 +6,7 @@ store by its single put, which is atomic. Nothing else in this folder opens a pa
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -269,6 +270,28 @@ def identities(uris: list[str]) -> list[dict[str, Any]]:
         return list(pool.map(identity, uris))
 
 
+@contextmanager
+def only_process(run: str) -> Iterator[None]:
+    """Keeps a second process out of a local run until the block ends; the lock dies with its process.
+
+    Raises:
+        StageError: another process is at work there.
+    """
+    if not is_local(run):
+        yield
+        return
+    path = Path(local_path(run), "work", "lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = Problem("run-in-use", "another process is working on this run", run, "one process a run")
+            raise StageError(problem) from None
+        yield
+        path.unlink(missing_ok=True)
+
+
 def link_or_copy(source: str, target: str) -> None:
     """`target` with the bytes of `source`: a hard link where the filesystem can, otherwise a copy."""
     if is_local(source) and is_local(target):
@@ -311,7 +334,7 @@ def input_files(pattern: str) -> list[str]:
         StageError: no-input; there is nothing there.
     """
     if is_local(pattern):
-        return local_files(local_path(pattern))
+        return [os.path.normpath(path) for path in local_files(local_path(pattern))]
     # A folder first: HDFS matches its bare name as if it were a file.
     found = [] if glob.has_magic(pattern) else _below(pattern)
     found = found or [uri for uri in match(pattern) if not uri.endswith("/")]

@@ -89,6 +89,7 @@ def _resources(plan: Plan) -> dict[str, Any]:
 def _arm(name: str, ruleset: dict[str, Any], decided: list[dict[int, dict[str, Any]]]) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     removed_by: Counter[str] = Counter()
+    removed_by_filter: Counter[str] = Counter()
     shards, removed = [], []
     for markers in decided:
         for _, marker in sorted(markers.items()):
@@ -98,6 +99,7 @@ def _arm(name: str, ruleset: dict[str, Any], decided: list[dict[int, dict[str, A
             for key in ("kept", "redacted", "dropped", "quarantined", "text_bytes"):
                 totals[key] += counts[key]
             removed_by.update(counts["removed_by"])
+            removed_by_filter.update(counts["removed_by_filter"])
             shards.append(counts["file"])
             removed.append(counts["removed_file"])
     return {
@@ -106,6 +108,7 @@ def _arm(name: str, ruleset: dict[str, Any], decided: list[dict[int, dict[str, A
         "bytes": totals["text_bytes"],
         **{key: totals[key] for key in ("kept", "redacted", "dropped", "quarantined")},
         "removed_by": dict(sorted(removed_by.items())),
+        "removed_by_filter": dict(sorted(removed_by_filter.items())),
         "shards": shards,
         "removed_shards": removed,
     }
@@ -148,11 +151,7 @@ def check_limits(plan: Plan, manifest: Mapping[str, Any]) -> None:
                 limits.max_quarantined_fraction,
                 "max_quarantined_fraction",
             )
-            by_filter: Counter[str] = Counter()
-            for code, count in arm["removed_by"].items():
-                prefix = code.rsplit(".", 1)[0]
-                by_filter[prefix] = max(by_filter[prefix], count)
-            for prefix, count in sorted(by_filter.items()):
+            for prefix, count in sorted(arm["removed_by_filter"].items()):
                 problems += _passed(
                     f"arm `{name}`: removed or redacted by `{prefix}`",
                     count,

@@ -29,6 +29,7 @@ from curation.filters.base import DocumentBatch, arrow_type
 from curation.kernels.line_hashes import line_hashes
 from curation.kernels.shingles import band_hashes, minhash
 from curation.kernels.text_batch import TextBatch
+from curation.kernels.word_count import word_counts
 from curation.normalise import normalise_batch
 from curation.settings import parse
 from curation.sources import SOURCES, InputSettings, RawBatch, Split
@@ -137,6 +138,9 @@ def index_rows(documents: pa.Table, texts: TextBatch, context: RunContext) -> pa
         keys = band_hashes(
             minhash(texts, settings.ngram, settings.permutations, settings.seed), settings.bands, settings.rows
         )
+        # A text without a word has an empty signature, like every other such text: only its equals are its bucket.
+        wordless = np.flatnonzero(word_counts(texts) == 0)
+        keys[wordless] = np.frombuffer(digests, "<u8").reshape(-1, 4)[wordless, :1]
         columns += [pa.array(np.ascontiguousarray(keys[:, band])) for band in range(settings.bands)]
     return pa.Table.from_arrays(columns, schema=schema)
 
