@@ -18,6 +18,9 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)
     from apache_beam.runners.worker import sdk_worker_main
 
+    from beam_jobs.runners import reuse_memory
+
+    reuse_memory()
     # It raises the root level for its own first lines; the options above come too late for those.
     logging.getLogger(sdk_worker_main.__name__).setLevel(logging.ERROR)
     sdk_worker_main.main(sys.argv)

@@ -33,7 +33,9 @@ def run(command: Sequence[str]) -> Cost:
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Compiled modules are kept, as on any user's machine; some build machines turn that off for every process.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     peak = _Peak(process.pid)
     peak.start()
     stdout, stderr = process.communicate()

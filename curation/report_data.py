@@ -26,7 +26,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 SAMPLED_DOCUMENTS = 50_000  # texts and reasons come from row groups, spread over the run, that hold about so many
-AUDIT_DOCUMENTS, AUDIT_GROUPS = 20_000, 16
+AUDIT_DOCUMENTS, AUDIT_GROUPS = 10_000, 16
 PER_CODE = 3  # samples of a reason
 FLAGGED = 10  # samples of documents kept though flagged
 CLUSTERS = 5
