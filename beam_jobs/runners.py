@@ -244,7 +244,7 @@ def _kill_children() -> None:
 
 
 def reuse_memory() -> None:
-    """Take Arrow's memory from jemalloc where the wheel has it: 1 M documents in 35.5 s instead of 38.1, 0.17 GB less."""
+    """Take Arrow's memory from jemalloc where the wheel has it: peak 0.85 GB instead of 1.02 at 1 M documents."""
     import pyarrow as pa
 
     with contextlib.suppress(NotImplementedError):

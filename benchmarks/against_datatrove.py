@@ -109,7 +109,6 @@ def report(count: int, ours: Cost, theirs: Cost, signatures: dict[str, float]) -
         f"{theirs.wall_s / ours.wall_s:.1f} |"
     )
     print(f"| the same, wall s | {ours.wall_s:.1f} | {theirs.wall_s:.1f} | |")
-    print(f"| the same, processor s | {ours.cpu_s:.1f} | {theirs.cpu_s:.1f} | {theirs.cpu_s / ours.cpu_s:.1f} |")
     print(f"| peak memory, MB | {ours.peak_mb:,.0f} | {theirs.peak_mb:,.0f} | |")
     print(
         f"| signatures, documents/s/core | {signatures['headwater']:,.0f} | {signatures['datatrove']:,.0f} | "
