@@ -38,6 +38,7 @@ def counts(
         "quarantined": quarantined,
         "text_bytes": 10 * (kept + redacted),
         "removed_by": {code.replace("__", "."): n for code, n in removed_by.items()},
+        "removed_by_filter": {code.split("__")[0]: n for code, n in removed_by.items()},
         "file": {"path": f"arms/{name}", "documents": kept + redacted, "bytes": 1, "sha256": "0"},
         "removed_file": {"path": f"removed/{name}", "documents": dropped, "bytes": 1, "sha256": "0"},
     }
@@ -67,6 +68,7 @@ def test_counts_of_all_shards_are_added_up_and_the_line_of_every_arm_closes(tmp_
     }
     arm = manifest["arms"]["dedup_only"]
     assert arm["removed_by"] == {"dedup.exact_duplicate": 5, "x.y": 2}
+    assert arm["removed_by_filter"] == {"dedup": 5, "x": 2}
     assert (arm["documents"], arm["bytes"]) == (9, 90)
     assert [shard["documents"] for shard in arm["shards"]] == [6, 3]
     assert (manifest["documents"], manifest["dead_letters"], manifest["shards"]) == (15, 1, 2)
@@ -129,8 +131,8 @@ def passed(tmp_path: Path, manifest: dict[str, Any], **limits: Any) -> list[tupl
 
 
 def test_every_limit_that_is_passed_is_named(tmp_path: Path) -> None:
-    arm = {"quarantined": 20, "removed_by": {"dedup.exact_duplicate": 96, "context.use": 95, "context.hateful": 10}}
-    manifest = manifest_of(100, 10, mine=arm, other={"quarantined": 5, "removed_by": {}})
+    arm = {"quarantined": 20, "removed_by_filter": {"dedup": 96, "context": 95}}
+    manifest = manifest_of(100, 10, mine=arm, other={"quarantined": 5, "removed_by_filter": {}})
 
     assert passed(tmp_path, manifest) == [
         ("dead letters: 10 of 110 (9.1%)", "limits.max_dead_fraction"),
@@ -140,7 +142,7 @@ def test_every_limit_that_is_passed_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_exactly_at_its_limits_goes_on(tmp_path: Path) -> None:
-    arm = {"quarantined": 5, "removed_by": {"dedup.exact_duplicate": 95}}
+    arm = {"quarantined": 5, "removed_by_filter": {"dedup": 95}}
 
     assert passed(tmp_path, manifest_of(95, 5, mine={**arm, "quarantined": 4})) == [
         ("arm `mine`: removed or redacted by `dedup`: 95 of 95 (100.0%)", "limits.max_removed_fraction")
@@ -149,7 +151,7 @@ def test_a_run_exactly_at_its_limits_goes_on(tmp_path: Path) -> None:
 
 
 def test_limits_can_be_lifted_and_do_not_count_in_small_runs(tmp_path: Path) -> None:
-    arm = {"quarantined": 50, "removed_by": {"dedup.exact_duplicate": 100}}
+    arm = {"quarantined": 50, "removed_by_filter": {"dedup": 100}}
     manifest = manifest_of(100, 100, mine=arm)
     lifted = {"max_dead_fraction": 1.0, "max_quarantined_fraction": 1.0, "max_removed_fraction": 1.0}
 
