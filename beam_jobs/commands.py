@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
@@ -52,7 +53,7 @@ def run_plan(args: argparse.Namespace) -> int:
         "run": plan.run,
         "finished": io.exists(io.join(plan.run, layout.MANIFEST)),
         "shards_done": finished,
-        "estimate": cost_estimate(plan),
+        "estimate": cost_estimate(plan, plan.job.workers or os.cpu_count() or 1),
         "inputs": plan.inputs,
         "dedup_curve": [{"jaccard": s, "compared": p} for s, p in curve(dedup)],
         "job": plan.job.model_dump(mode="json", by_alias=True),
@@ -65,6 +66,11 @@ def run_plan(args: argparse.Namespace) -> int:
     print(
         f"inputs       {len(plan.inputs)} files, {summary['estimate']['input_bytes'] / 1e6:,.1f} MB, "
         f"{len(plan.splits)} shards"
+    )
+    estimate = summary["estimate"]
+    print(
+        f"cost         about {estimate['text_bytes'] / 1e6:,.0f} MB decompressed, {estimate['seconds']:,.0f} s on "
+        f"{estimate['cores']} cores, start-up included"
     )
     print("done         " + ", ".join(f"{name} {count}" for name, count in finished.items()))
     print(

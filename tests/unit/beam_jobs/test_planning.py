@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beam_jobs.config import CurateJob
-from beam_jobs.planning import Plan, earlier_index, make_plan
+from beam_jobs.planning import STARTUP_S, Plan, cost_estimate, earlier_index, make_plan
 from curation.dedup.settings import DedupSettings
 from curation.errors import ConfigError, Problem
 from curation.settings import parse
@@ -206,3 +206,17 @@ def test_an_arm_that_keeps_some_copies_gets_scores_for_them(corpus: Path) -> Non
     assert scores_duplicates({"settings": {"min_jaccard": 0.9}})
     assert scores_duplicates({"action": "keep"})
     assert scores_duplicates({"actions": {"near_duplicate": "keep"}})
+
+
+def test_the_estimate_grows_with_arms_and_classifiers_and_shrinks_with_cores(corpus: Path) -> None:
+    line = json.dumps({"id": "1", "text": "word " * 2000}) + "\n"
+    (corpus / "corpus" / "a.jsonl").write_text(line * 2000, encoding="utf-8")  # 20 MB
+
+    def seconds(cores: int, *arms: str) -> float:
+        estimate = cost_estimate(plan(corpus, arms=list(arms)), cores)
+        assert (estimate["cores"], estimate["input_files"]) == (cores, 3)
+        assert abs(estimate["text_bytes"] - 2000 * len(line)) < 1000
+        return float(estimate["seconds"])
+
+    assert STARTUP_S < seconds(1, "raw") < seconds(1, "dedup_only") < seconds(1, "dedup_only", "curated")
+    assert abs((seconds(2, "raw") - STARTUP_S) - (seconds(1, "raw") - STARTUP_S) / 2) < 0.1
