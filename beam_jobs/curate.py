@@ -221,7 +221,7 @@ def _adopt_finished_passes(run: Run) -> None:
 ADOPTABLE = {
     "measure": ("documents", "index", "work/measured", "work/lines", "dead_letter"),
     "dedup": ("duplicates", "work/line_verdicts"),
-    "score": ("signals",),
+    "score": ("work/scores",),
 }
 
 

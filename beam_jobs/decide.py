@@ -43,7 +43,7 @@ def arm_files(shard: int, arms: list[ResolvedRuleset], decisions: str) -> dict[s
 def _documents_and_signals(
     context: RunContext, shard: int, files: Mapping[str, io.ParquetShard]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """From signals/ when the score pass wrote them, else assembled here and written on the way."""
+    """Assembled and written to signals/ on the way; from signals/ when an earlier pass has written it."""
     if "signals" in files:
         for documents, signals in assemble(context, shard):
             files["signals"].write(signals)
@@ -64,8 +64,7 @@ def decide_shard(task: Task, _: dict[str, Any]) -> None:
     context, shard, started = load_context(task["run"]), int(task["shard"]), time.monotonic()
     arms = [arm for arm in context.arms if arm.sample is None]
     files = arm_files(shard, arms, layout.decisions(shard))
-    if not context.scored_filters:
-        files["signals"] = (layout.signals(shard), signals_schema(context))
+    files["signals"] = (layout.signals(shard), signals_schema(context))
     tally: dict[str, ArmTally] = {arm.name: ArmTally() for arm in context.arms}
     base = SampleBase([arm for arm in context.arms if arm.sample is not None])
     shas, first = _sha256_hex(context, shard), 0

@@ -66,6 +66,11 @@ def line_verdicts(shard: int) -> str:
     return part("work/line_verdicts", shard)
 
 
+def scores(shard: int) -> str:
+    """What the classifiers say of the documents that outlived deduplication, null for the others."""
+    return part("work/scores", shard)
+
+
 def sample_base(shard: int) -> str:
     return part("work/sample", shard)
 

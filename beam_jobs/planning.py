@@ -172,24 +172,20 @@ def pass_fingerprints(
         dedup = {**plain["dedup"], "against": earlier}
     context = RunContext("", job, tuple(arms))
     # Only where there is such a rule: a job without one keeps its fingerprints.
-    lines, line_rules = {}, {}
+    lines, with_lines = {}, dedup
     if context.line_rules:
         lines = {"lines": {"min_chars": context.min_line_chars}}
-        dedup = {**(dedup or {}), "lines": {**lines["lines"], "keep": context.copies_kept}}
-        line_rules = {"line_rules": {rule.prefix: rule.measured_settings() for rule in context.line_rules}}
+        with_lines = {**(dedup or {}), "lines": {**lines["lines"], "keep": context.copies_kept}}
     return {
         "measure": fingerprint({"documents": documents, "signals": cheap, "dedup": signatures, **lines}),
-        "dedup": fingerprint({"documents": documents, "dedup": dedup}),
+        "dedup": fingerprint({"documents": documents, "dedup": with_lines}),
         "score": fingerprint(
             {
                 "documents": documents,
-                "signals": cheap,
                 "dedup": dedup,
                 "filters": scored,
-                "prefixes": sorted(rules),
                 "scoring": plain["scoring"] if scored else None,
                 "all": context.scores_duplicates,
-                **line_rules,
             }
         ),
     }

@@ -59,10 +59,22 @@ def test_another_threshold_of_a_classifier_is_decided_from_its_scores(folder: Pa
     first = run_job([folder / "*.jsonl"], tmp_path / "out", arms=arms(0.5))
     second = run_job([folder / "*.jsonl"], tmp_path / "out", arms=arms(0.9))
 
-    assert inodes(second, *MEASURED, "duplicates", "signals", "work/markers/score") == inodes(
-        first, *MEASURED, "duplicates", "signals", "work/markers/score"
+    assert inodes(second, *MEASURED, "duplicates", "work/scores", "work/markers/score") == inodes(
+        first, *MEASURED, "duplicates", "work/scores", "work/markers/score"
     )
     assert digests(second) == digests(run_job([folder / "*.jsonl"], tmp_path / "fresh", arms=arms(0.9)))
+
+
+def test_another_cheap_filter_is_measured_and_no_classifier_runs_again(folder: Path, tmp_path: Path) -> None:
+    curated = {"name": "mine", "rules": [{"filter": "dedup"}, {"filter": "context"}]}
+    more = {"name": "more", "rules": [{"filter": "dedup"}, {"filter": "context"}, {"filter": "length"}]}
+    first = run_job([folder / "*.jsonl"], tmp_path / "out", arms=[curated])
+    second = run_job([folder / "*.jsonl"], tmp_path / "out", arms=[curated, more])
+
+    done = {entry["name"]: entry["shards_done_now"] for entry in manifest_of(second)["passes"]}
+    assert (done["measure"], done["dedup"], done["score"]) == (3, 0, 0)
+    assert inodes(second, "duplicates", "work/scores") == inodes(first, "duplicates", "work/scores")
+    assert digests(second) == digests(run_job([folder / "*.jsonl"], tmp_path / "fresh", arms=[curated, more]))
 
 
 def test_another_dedup_threshold_links_what_was_measured_and_compares_again(folder: Path, tmp_path: Path) -> None:
