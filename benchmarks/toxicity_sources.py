@@ -1,0 +1,191 @@
+"""How well each system ranks toxic above clean, source by source: `python -m benchmarks.toxicity_sources`.
+
+    --scores NAME=FILE.jsonl   adds a column of scores made elsewhere, e.g. out-of-fold scores of models fitted without
+                               the source: lines {"id", "score"} and, where ids clash between sets, "source"
+    --rows held-out|all        for sets in a model card's training data: only the tenth that `fit` holds out (the
+                               default), or all rows (which flatters what was fitted on them, not the scores added)
+
+In: the labelled sets. Out: a table of AUROC, one of recall at 5 % false positives, one of what the cascade gains over
+each baseline (paired bootstrap), all with 95 % intervals; everything as JSON with --json. At most --limit rows a class
+and set are used, drawn by hash: neither measure depends on the share of toxic rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.systems import F64, TITLES, arguments, finish, seen_sets, systems_of
+from classifiers.evaluate import Metric, auroc, interval, recall_at_fpr, resampled
+from classifiers.labelled import LabelledSet, Row, load_set, read_rows
+from curation.errors import ConfigError, Problem
+from curation.seeding import unit_hash
+
+SEED = 17  # of the splits, as in examples/fit_toxicity.yaml
+FPR = 0.05
+BASELINES = ("blocklist_any", "blocklist_hits", "surge_severity", "fasttext", "sentence_max")
+SHOWN = (*BASELINES, "cascade", "document_use")
+TOXIC, CLEAN = ("toxic",), ("non_toxic",)
+
+
+def _set(path: str, toxic: tuple[str, ...] = TOXIC, clean: tuple[str, ...] = CLEAN, **more: Any) -> LabelledSet:
+    return LabelledSet(path=f"{path}.jsonl.zst", licence="measured only", toxic=toxic, clean=clean, **more)
+
+
+REPLIES: tuple[tuple[str, ...], tuple[str, ...]] = (("hate",), ("other", "counterspeech"))
+SOURCES = (
+    _set("toxicity/davidson"),
+    _set("toxicity/gab_hate_corpus"),
+    _set("toxicity/cad"),
+    _set("toxicity/implicit_hate"),
+    _set("toxicity/hatemoji_build", group="labels.matched_id"),
+    _set("toxicity/hatecheck", group="labels.templ_id"),
+    _set("toxicity/toxigen_sentences"),
+    _set("toxicity/bias_madlibs_77k"),
+    _set("toxicity/paradetox", clean_text="labels.neutral"),
+    _set("toxicity/context_toxicity"),
+    _set("toxicity/jigsaw_samples"),
+    _set("toxicity/hateval"),
+    _set("toxicity/olid_offensive"),
+    _set("toxicity/stormfront"),
+    _set("toxicity/hatexplain"),
+    _set("counterspeech/yu_2022", *REPLIES),
+    _set("counterspeech/gpt4o_labels", *REPLIES),
+    _set("toxicity/unhealthy_conversations", ("unhealthy",), ("healthy",)),
+)
+
+
+@dataclass
+class Found:
+    """One source: what it is, and each system's measures with their resamples."""
+
+    source: str
+    seen: bool
+    rows: int
+    toxic: int
+    auroc: dict[str, Metric] = field(default_factory=dict)
+    recall: dict[str, Metric] = field(default_factory=dict)
+    gain: dict[str, Metric] = field(default_factory=dict)  # AUROC of the cascade minus that of the system
+    second_stage: float = 0.0  # share of texts that a second stage read
+
+
+def rows_of(spec: LabelledSet, data: Path, limit: int, held_out: bool) -> list[Row]:
+    """Rows of one set in hash order, at most `limit` a class (0: all); with `held_out` only the test tenth of `fit`."""
+    rows = [row for row in load_set(spec, data, SEED) if not held_out or row.split(SEED) == "test"]
+    if not limit:
+        return rows
+    rows.sort(key=lambda row: (unit_hash(f"{row.source}/{row.id}", SEED), row.id))
+    return [row for toxic in (True, False) for row in [r for r in rows if r.toxic == toxic][:limit]]
+
+
+def load_scores(argument: str) -> tuple[str, dict[str, float]]:
+    """`NAME=FILE` → the name, and `source/id` or `id` → score.
+
+    Raises:
+        ConfigError: no `=`, no such file, or a line without `id` and a finite `score`.
+    """
+    name, _, path = argument.partition("=")
+    if not path:
+        raise ConfigError(Problem("bad-scores", f"`{argument}` is not NAME=FILE.jsonl", "--scores"))
+    scores = {}
+    for number, row in enumerate(read_rows(Path(path)), start=1):
+        if "id" not in row or not isinstance(row.get("score"), int | float) or not math.isfinite(row["score"]):
+            raise ConfigError(Problem("bad-scores", "no `id` with a finite `score`", f"{path}:{number}"))
+        scores[f"{row['source']}/{row['id']}" if "source" in row else str(row["id"])] = float(row["score"])
+    return name, scores
+
+
+def lookup(rows: Sequence[Row], scores: Mapping[str, float]) -> F64:
+    """The score of every row, NaN where there is none."""
+    values = [scores.get(f"{row.source}/{row.id}", scores.get(row.id, math.nan)) for row in rows]
+    return np.array(values, np.float64)
+
+
+def measure(found: Found, columns: Mapping[str, F64], toxic: F64) -> None:
+    """Fill in every system's measures; a column is measured on the rows where it and the cascade have a score."""
+    for name, score in columns.items():
+        usable = ~np.isnan(score) & ~np.isnan(columns["cascade"])
+        if not usable.any():
+            continue
+        mine, ours, truth = score[usable], columns["cascade"][usable], toxic[usable]
+        draws = resampled(auroc, mine, truth, SEED)
+        found.auroc[name] = interval(auroc(mine, truth), draws, len(truth))
+        found.recall[name] = interval(
+            recall_at_fpr(mine, truth, FPR), resampled(_recall, mine, truth, SEED), len(truth)
+        )
+        if name != "cascade":
+            gained = auroc(ours, truth) - auroc(mine, truth)
+            found.gain[name] = interval(gained, resampled(auroc, ours, truth, SEED) - draws, len(truth))
+
+
+def _recall(score: F64, toxic: F64) -> float:
+    return recall_at_fpr(score, toxic, FPR)
+
+
+def table(found: Sequence[Found], names: Sequence[str], kind: str) -> str:
+    """Markdown: a line a source, a column a system, and the mean over the sources held out and over all."""
+    titles = [TITLES.get(name, name) for name in names]
+    lines = ["| source | training | toxic / rows | " + " | ".join(titles) + " |", "|---" * (3 + len(names)) + "|"]
+    for one in found:
+        cells = [_cell(getattr(one, kind).get(name)) for name in names]
+        kept = "seen (test tenth)" if one.seen else "held out"
+        lines.append(f"| {one.source} | {kept} | {one.toxic:,} / {one.rows:,} | " + " | ".join(cells) + " |")
+    for title, chosen in (("held out", [f for f in found if not f.seen]), ("all", list(found))):
+        means = []
+        for name in names:
+            values = [getattr(one, kind)[name].value for one in chosen if name in getattr(one, kind)]
+            means.append(f"{np.mean(values):.3f}" if values else "–")
+        lines.append(f"| **mean of sources, {title}** | | {len(chosen)} sources | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def _cell(metric: Metric | None) -> str:
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})" if metric else "–"
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--scores", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--rows", choices=("held-out", "all"), default="held-out")
+    parser.add_argument("--limit", type=int, default=2000, help="rows a class and source; 0: all")
+    options = parser.parse_args()
+    added = dict(load_scores(argument) for argument in options.scores)
+    systems = systems_of(options)
+    seen = seen_sets(systems.settings)
+    results = []
+    for spec in SOURCES:
+        rows = rows_of(spec, options.data, options.limit, options.rows == "held-out" and spec.name in seen)
+        toxic = np.array([row.toxic for row in rows], np.float64)
+        columns = systems.score([row.text for row in rows])
+        found = Found(spec.name, spec.name in seen, len(rows), int(toxic.sum()))
+        found.second_stage = float(columns["second_stage"].mean())
+        chosen = {name: columns[name] for name in SHOWN}
+        measure(found, {**chosen, **{name: lookup(rows, scores) for name, scores in added.items()}}, toxic)
+        results.append(found)
+    report(options, results, [*SHOWN, *added])
+    finish(options, systems, {"rows": options.rows, "limit": options.limit, "sources": [_plain(f) for f in results]})
+
+
+def report(options: argparse.Namespace, results: Sequence[Found], names: Sequence[str]) -> None:
+    print(f"Rows: {options.rows}; at most {options.limit or 'all'} a class.\n\n### AUROC\n")
+    print(table(results, names, "auroc"))
+    print(f"\n### Recall at {100 * FPR:.0f} % false positives\n")
+    print(table(results, names, "recall"))
+    print("\n### AUROC of the cascade minus that of each other system, same rows\n")
+    print(table(results, [name for name in names if name != "cascade"], "gain"))
+
+
+def _plain(found: Found) -> dict[str, Any]:
+    measures = {kind: {n: m.plain() for n, m in getattr(found, kind).items()} for kind in ("auroc", "recall", "gain")}
+    whole = {"source": found.source, "seen": found.seen, "rows": found.rows, "toxic": found.toxic}
+    return {**whole, "second_stage": found.second_stage, **measures}
+
+
+if __name__ == "__main__":
+    main()
