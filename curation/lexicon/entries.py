@@ -25,7 +25,8 @@ SHIPPED = {"english": FOLDER / "english.tsv", "ldnoobw": FOLDER / "ldnoobw.tsv",
 Category = Literal[
     "slur", "insult", "profanity", "sexual", "violence", "hate_ideology", "self_harm", "drugs", "blocklist", "cue"
 ]
-LIST_FIELDS = ("variants", "guard_phrases", "guard_words", "source")
+LIST_FIELDS = ("variants", "guard_phrases", "guard_words", "source", "licence")
+YES_NO = {"yes": True, "no": False}
 
 
 class Entry(Settings):
@@ -40,9 +41,11 @@ class Entry(Settings):
     guard_phrases: tuple[str, ...] = Field(default=(), description="a phrase around the term that settles the homonym")
     guard_words: tuple[str, ...] = Field(default=(), description="words nearby that speak for the homonym")
     sense: str = Field(default="", description="the harmless other sense")
+    in_group: bool = Field(default=False, description="also what the group it targets calls itself, without insult")
     lang: str = "en"
     label: str = Field(default="", description="cue lexicons only: the class of the cue")
     source: tuple[str, ...] = ()
+    licence: tuple[str, ...] = Field(default=(), description="of this entry, where it is not the file's")
 
     def forms(self) -> tuple[str, ...]:
         """Every written form, sorted: term, variants and their inflections."""
@@ -173,6 +176,8 @@ def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
             row[key] = tuple(part for part in cell.split("|") if part)
         elif key == "severity" and cell.isdecimal():
             row[key] = int(cell)
+        elif key == "in_group":
+            row[key] = YES_NO.get(cell, cell)
         else:
             row[key] = cell
     return row
