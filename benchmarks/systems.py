@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from classifiers.scoring import Scorer, ScoringSettings
 from classifiers.tokens import tokenize
 from classifiers.toxicity_fasttext import FastTextToxicity
 from classifiers.windows import SENTENCES, cut, row_top_mean
+from curation.errors import ConfigError, Problem
 from curation.filters.context import ContextSettings
 from curation.kernels.text_batch import TextBatch
 from curation.lexicon.entries import Entry, Lexicon
@@ -131,11 +133,44 @@ def _numbers(column: pa.Array) -> F64:
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
 
 
+class Added:
+    """Scores made elsewhere, by set and id: out-of-fold scores of models fitted without the set, or another tool's."""
+
+    def __init__(self, listed: Sequence[str]) -> None:
+        """`listed`: NAME=FILE.jsonl each, lines {"id", "score"} and, where ids clash between sets, "source".
+
+        Raises:
+            ConfigError: no `=`, no such file, or a line without `id` and a finite `score`.
+        """
+        self._scores = dict(_load_scores(one) for one in listed)
+        self.names = tuple(self._scores)
+
+    def columns(self, source: str, ids: Sequence[object]) -> dict[str, F64]:
+        """The scores of rows `ids` of `source`, NaN where there is none."""
+        return {
+            name: np.array([mine.get(f"{source}/{i}", mine.get(str(i), math.nan)) for i in ids], np.float64)
+            for name, mine in self._scores.items()
+        }
+
+
+def _load_scores(argument: str) -> tuple[str, dict[str, float]]:
+    name, _, path = argument.partition("=")
+    if not path:
+        raise ConfigError(Problem("bad-scores", f"`{argument}` is not NAME=FILE.jsonl", "--scores"))
+    scores = {}
+    for number, row in enumerate(read_rows(Path(path)), start=1):
+        if "id" not in row or not isinstance(row.get("score"), int | float) or not math.isfinite(row["score"]):
+            raise ConfigError(Problem("bad-scores", "no `id` with a finite `score`", f"{path}:{number}"))
+        scores[f"{row['source']}/{row['id']}" if "source" in row else str(row["id"])] = float(row["score"])
+    return name, scores
+
+
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """The options that all comparisons share."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the labelled sets")
     parser.add_argument("--scoring", default="{}", help="ScoringSettings as JSON, e.g. another toxicity_model")
+    parser.add_argument("--scores", action="append", default=[], metavar="NAME=FILE", help="a column made elsewhere")
     parser.add_argument("--json", type=Path, help="write every number here")
     return parser
 

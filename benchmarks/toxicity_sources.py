@@ -13,7 +13,6 @@ and set are used, drawn by hash: neither measure depends on the share of toxic r
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.systems import F64, TITLES, arguments, finish, seen_sets, systems_of
+from benchmarks.systems import F64, TITLES, Added, arguments, finish, seen_sets, systems_of
 from classifiers.evaluate import Metric, auroc, interval, recall_at_fpr, resampled
-from classifiers.labelled import LabelledSet, Row, load_set, read_rows
-from curation.errors import ConfigError, Problem
+from classifiers.labelled import LabelledSet, Row, load_set
 from curation.seeding import unit_hash
 
 SEED = 17  # of the splits, as in examples/fit_toxicity.yaml
@@ -84,29 +82,6 @@ def rows_of(spec: LabelledSet, data: Path, limit: int, held_out: bool) -> list[R
     return [row for toxic in (True, False) for row in [r for r in rows if r.toxic == toxic][:limit]]
 
 
-def load_scores(argument: str) -> tuple[str, dict[str, float]]:
-    """`NAME=FILE` → the name, and `source/id` or `id` → score.
-
-    Raises:
-        ConfigError: no `=`, no such file, or a line without `id` and a finite `score`.
-    """
-    name, _, path = argument.partition("=")
-    if not path:
-        raise ConfigError(Problem("bad-scores", f"`{argument}` is not NAME=FILE.jsonl", "--scores"))
-    scores = {}
-    for number, row in enumerate(read_rows(Path(path)), start=1):
-        if "id" not in row or not isinstance(row.get("score"), int | float) or not math.isfinite(row["score"]):
-            raise ConfigError(Problem("bad-scores", "no `id` with a finite `score`", f"{path}:{number}"))
-        scores[f"{row['source']}/{row['id']}" if "source" in row else str(row["id"])] = float(row["score"])
-    return name, scores
-
-
-def lookup(rows: Sequence[Row], scores: Mapping[str, float]) -> F64:
-    """The score of every row, NaN where there is none."""
-    values = [scores.get(f"{row.source}/{row.id}", scores.get(row.id, math.nan)) for row in rows]
-    return np.array(values, np.float64)
-
-
 def measure(found: Found, columns: Mapping[str, F64], toxic: F64) -> None:
     """Fill in every system's measures; a column is measured on the rows where it and the cascade have a score."""
     for name, score in columns.items():
@@ -151,11 +126,10 @@ def _cell(metric: Metric | None) -> str:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--scores", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--rows", choices=("held-out", "all"), default="held-out")
     parser.add_argument("--limit", type=int, default=2000, help="rows a class and source; 0: all")
     options = parser.parse_args()
-    added = dict(load_scores(argument) for argument in options.scores)
+    added = Added(options.scores)
     systems = systems_of(options)
     seen = seen_sets(systems.settings)
     results = []
@@ -166,9 +140,9 @@ def main() -> None:
         found = Found(spec.name, spec.name in seen, len(rows), int(toxic.sum()))
         found.second_stage = float(columns["second_stage"].mean())
         chosen = {name: columns[name] for name in SHOWN}
-        measure(found, {**chosen, **{name: lookup(rows, scores) for name, scores in added.items()}}, toxic)
+        measure(found, {**chosen, **added.columns(spec.name, [row.id for row in rows])}, toxic)
         results.append(found)
-    report(options, results, [*SHOWN, *added])
+    report(options, results, [*SHOWN, *added.names])
     finish(options, systems, {"rows": options.rows, "limit": options.limit, "sources": [_plain(f) for f in results]})
 
 
