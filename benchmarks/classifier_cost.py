@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.systems import BATCH, FIRST_STAGES, Systems, arguments, finish, systems_of
+from benchmarks.systems import BATCH, DRAW_SEED, FIRST_STAGES, Systems, arguments, finish, systems_of
 from classifiers.labelled import read_rows
 from classifiers.scoring import Scorer
 from classifiers.tokens import tokenize
@@ -30,7 +30,6 @@ from curation.seeding import unit_hash
 PASSES = 3
 SPEED_FILE = "reddit"  # the corpus file whose posts are timed
 SPEED_DOCUMENTS = 20_000
-SEED = 17
 # FLOPs of training a dense transformer: 6 per parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 PARAMETERS = 1_000_000_000
 TRAINING_FLOPS = 6 * PARAMETERS
@@ -127,7 +126,7 @@ def corpus_texts(folder: Path, per_file: int) -> Iterable[tuple[str, list[str]]]
     """Every file of the corpus and at most `per_file` of its texts, drawn by hash of the row number."""
     for path in sorted(folder.glob("*.jsonl.zst")):
         texts = [row["text"] for row in read_rows(path) if isinstance(row.get("text"), str) and row["text"].strip()]
-        order = sorted(range(len(texts)), key=lambda at: unit_hash(f"{path.name}/{at}", SEED))
+        order = sorted(range(len(texts)), key=lambda at: unit_hash(f"{path.name}/{at}", DRAW_SEED))
         yield path.name.split(".")[0], [texts[at] for at in sorted(order[:per_file])]
 
 

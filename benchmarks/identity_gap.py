@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.natural_mentions import OWN
-from benchmarks.systems import TITLES, Added, arguments, finish, seen_sets, systems_of
+from benchmarks.systems import DRAW_SEED, TITLES, Added, arguments, finish, seen_sets, systems_of
 from classifiers.evaluate import Metric, rate
 from classifiers.labelled import read_rows
 from curation.seeding import unit_hash
 
 SET = "bias_madlibs_77k"
-SEED = 17
 # Where the identity stands in each template of the set; the occupation template names none.
 PLACES = {
     "name_adj": re.compile(r"^.+ is an? \w+ (?P<identity>.+)$"),
@@ -56,7 +55,7 @@ def chosen_rows(rows: Sequence[Mapping[str, Any]], frames: int) -> list[tuple[st
             by_label.setdefault(row["label"], {}).setdefault(found[0], []).append((found[1], row))
     kept = []
     for label in sorted(by_label):
-        ordered = sorted(by_label[label], key=lambda frame: unit_hash(f"{label}/{frame}", SEED))
+        ordered = sorted(by_label[label], key=lambda frame: unit_hash(f"{label}/{frame}", DRAW_SEED))
         kept += [pair for frame in (ordered[:frames] if frames else ordered) for pair in by_label[label][frame]]
     return kept
 

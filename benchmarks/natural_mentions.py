@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.systems import F64, Added, Systems, seen_sets
+from benchmarks.systems import DRAW_SEED, F64, SPLIT_SEED, Added, Systems, seen_sets
 from classifiers.evaluate import OperatingPoint, operating_point
 from classifiers.labelled import Row, dotted, read_rows
 from curation.filters.context import ContextSettings
@@ -23,7 +23,6 @@ from curation.lexicon.matcher import Matcher
 from curation.seeding import unit_hash
 
 DEMEANING, INSULTS = ("slur", "hate_ideology"), ("insult",)
-SEED = 17
 SYSTEMS = ("blocklist_any", "cascade", "max_use", "document_use", "curated")
 BOUNDS = ContextSettings()
 OWN = {"blocklist_any": 1.0, "cascade": 0.5, "max_use": BOUNDS.max_use, "document_use": BOUNDS.max_document_use,
@@ -140,14 +139,14 @@ def load_parts(
 
 def _held_out(source: Natural, row: dict[str, Any]) -> bool:
     """Whether `fit` keeps the row for its test tenth (`classifiers.labelled.Row.split`)."""
-    return Row(source.name, str(row["id"]), "", False, str(row["id"])).split(SEED) == "test"
+    return Row(source.name, str(row["id"]), "", False, str(row["id"])).split(SPLIT_SEED) == "test"
 
 
 def drawn(rows: list[tuple[dict[str, Any], Any]], source: Natural, limit: int) -> list[tuple[dict[str, Any], Any]]:
     """At most `limit` rows of each label, by hash of set and id."""
     counted: dict[str, int] = {}
     kept = []
-    for row, gold in sorted(rows, key=lambda pair: unit_hash(f"{source.name}/{pair[0]['id']}", SEED)):
+    for row, gold in sorted(rows, key=lambda pair: unit_hash(f"{source.name}/{pair[0]['id']}", DRAW_SEED)):
         label = str(dotted(row, source.field))
         counted[label] = counted.get(label, 0) + 1
         if not limit or counted[label] <= limit:

@@ -33,6 +33,8 @@ from curation.lexicon.matcher import Matcher
 F64 = npt.NDArray[np.float64]
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO.parent / "shared" / "data"
+SPLIT_SEED = 17  # of `fit`, as in examples/fit_toxicity.yaml: which rows of a set in training are held out
+DRAW_SEED = 71  # of subsamples; another one, because `fit` splits by the same hash of the same names
 BATCH = 2000  # texts scored at once; results do not depend on it
 FIRST_STAGES = ("fasttext", "other_language")  # values of toxicity.stage that no second stage gave
 # What each column is called in tables.

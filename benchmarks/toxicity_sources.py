@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.systems import F64, TITLES, Added, arguments, finish, seen_sets, systems_of
+from benchmarks.systems import DRAW_SEED, F64, SPLIT_SEED, TITLES, Added, arguments, finish, seen_sets, systems_of
 from classifiers.evaluate import Metric, auroc, interval, recall_at_fpr, resampled
 from classifiers.labelled import LabelledSet, Row, load_set
-from curation.seeding import unit_hash
 
-SEED = 17  # of the splits, as in examples/fit_toxicity.yaml
 FPR = 0.05
 BASELINES = ("blocklist_any", "blocklist_hits", "surge_severity", "fasttext", "sentence_max")
 SHOWN = (*BASELINES, "cascade", "document_use")
@@ -74,11 +72,10 @@ class Found:
 
 
 def rows_of(spec: LabelledSet, data: Path, limit: int, held_out: bool) -> list[Row]:
-    """Rows of one set in hash order, at most `limit` a class (0: all); with `held_out` only the test tenth of `fit`."""
-    rows = [row for row in load_set(spec, data, SEED) if not held_out or row.split(SEED) == "test"]
+    """Rows of one set, at most `limit` a class (0: all), drawn by hash; `held_out`: only the test tenth of `fit`."""
+    rows = [row for row in load_set(spec, data, DRAW_SEED) if not held_out or row.split(SPLIT_SEED) == "test"]
     if not limit:
         return rows
-    rows.sort(key=lambda row: (unit_hash(f"{row.source}/{row.id}", SEED), row.id))
     return [row for toxic in (True, False) for row in [r for r in rows if r.toxic == toxic][:limit]]
 
 
@@ -89,14 +86,14 @@ def measure(found: Found, columns: Mapping[str, F64], toxic: F64) -> None:
         if not usable.any():
             continue
         mine, ours, truth = score[usable], columns["cascade"][usable], toxic[usable]
-        draws = resampled(auroc, mine, truth, SEED)
+        draws = resampled(auroc, mine, truth, DRAW_SEED)
         found.auroc[name] = interval(auroc(mine, truth), draws, len(truth))
         found.recall[name] = interval(
-            recall_at_fpr(mine, truth, FPR), resampled(_recall, mine, truth, SEED), len(truth)
+            recall_at_fpr(mine, truth, FPR), resampled(_recall, mine, truth, DRAW_SEED), len(truth)
         )
         if name != "cascade":
             gained = auroc(ours, truth) - auroc(mine, truth)
-            found.gain[name] = interval(gained, resampled(auroc, ours, truth, SEED) - draws, len(truth))
+            found.gain[name] = interval(gained, resampled(auroc, ours, truth, DRAW_SEED) - draws, len(truth))
 
 
 def _recall(score: F64, toxic: F64) -> float:
