@@ -2,6 +2,7 @@
 
 The templates come in minimal pairs: one frame, only the context changes. A generated example says for every mention of
 its term which role it has and whether the document as a whole speaks hatefully.
+Many more stand in `classifiers/examples/`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classifiers.examples.example import Example as Example
 from curation.lexicon.entries import Entry
 from curation.seeding import derive_seed
 
@@ -122,17 +124,6 @@ QUOTE_FRAMES = (
 )
 PLAIN_FRAMES = ("{post}\n{reply}", "{post}\n\n{reply}")
 TARGETS = ("these people", "foreigners", "that group", "minorities", "women", "immigrants")
-
-
-@dataclass(frozen=True)
-class Example:
-    """A text with its document label and the role of the mentions in it (None: unlabelled)."""
-
-    text: str
-    hateful: bool
-    role: str | None
-    source: str
-    key: str  # what must stay in one split
 
 
 def template_examples(entries: Sequence[Entry], seed: int, per_template: int = 40) -> Iterator[Example]:
