@@ -23,9 +23,11 @@ FOLDED = 1  # found only after undoing leet, separators, stretched letters or lo
 PLAIN, HIDDEN, WILD, HARD = 0, 1, 2, 3
 # What the scan asks first of a character, one byte each (see `matcher._traits`).
 T_SPACE, T_WORD, T_ODD, T_MARK = 1, 2, 4, 8
+UNDERSCORE = 0x5F
 MAX_TOKEN = 48  # code points; longer tokens are URLs, hashes or art, not disguised words
 MAX_STACK = 512
 MIN_WILD_LENGTH = 4
+SURE_LENGTH = 6  # letters of a term that may be spelled by more signs than letters ("n1663r"); shorter ones are codes
 FIELDS = 5
 MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio (Knuth, TAOCP 6.4: Fibonacci hashing); the high bits spread best
 
@@ -68,6 +70,30 @@ def _child(keys, values, state, symbol):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _link_end(points, count, at, traits):  # type: ignore[no-untyped-def]
+    """End of the link whose `://` or `www.` stands at `at`; `at` itself when none does. A link's words are a name."""
+    if at + 3 >= count:
+        return at
+    scheme = points[at] == 0x3A and points[at + 1] == 0x2F and points[at + 2] == 0x2F
+    letter = points[at] | 0x20
+    host = letter == 0x77 and points[at + 1] | 0x20 == letter and points[at + 2] | 0x20 == letter
+    if not scheme and not (host and points[at + 3] == 0x2E):
+        return at
+    k = at
+    while k < count and not (traits[points[k]] & T_SPACE):
+        point = points[k]
+        if point == 0x29 or point == 0x5D or point == 0x3E or point == 0x22 or point == 0x7D:  # ) ] > " }
+            break
+        k += 1
+    return k
+
+
+@njit(nogil=True, cache=True)
+def _is_word(point, classes):  # type: ignore[no-untyped-def]
+    return (classes[point] & WORD) != 0 and point != UNDERSCORE
+
+
+@njit(nogil=True, cache=True)
 def _walk(points, count, at, symbols, classes, roots, keys, values, terminal, best):  # type: ignore[no-untyped-def]
     """Longest exact match that starts at `at`: best[0] = end, best[1] = pattern (-1 when none)."""
     best[1] = -1
@@ -76,7 +102,9 @@ def _walk(points, count, at, symbols, classes, roots, keys, values, terminal, be
     while state >= 0:
         if terminal[state] >= 0:
             last = classes[points[j - 1]]
-            edge = j == count or not (classes[points[j]] & (WORD | MARK)) or points[j] == 0x5F
+            edge = j == count or not (classes[points[j]] & (WORD | MARK))
+            if not edge and points[j] == UNDERSCORE:  # `_word_` is emphasis, `cum_sum` a name
+                edge = j + 1 == count or not _is_word(points[j + 1], classes)
             if edge or not (last & WORD) or (last & SINGLE):
                 best[0] = j
                 best[1] = terminal[state]
@@ -98,13 +126,16 @@ def _walk(points, count, at, symbols, classes, roots, keys, values, terminal, be
 
 
 @njit(nogil=True, cache=True)
-def _disguised(points, start, stop, looks, leet, kinds, keys, values, terminal, disguisable, stack):  # type: ignore[no-untyped-def]
+def _disguised(points, start, stop, looks, leet, kinds, keys, values, terminal, rank, stack):  # type: ignore[no-untyped-def]
     """The pattern that the whole of points[start:stop] spells once disguises are undone, -1 when there is none.
+
+    Of several readings (`f***s`) the one of the lowest rank, that is of the entry that stands first in the lexicon.
 
     Depth first over (position, state, last letter, letters, leet, wild): letters by look-alike, leet signs by their
     one or two readings, `*` as any letter, stretched letters and separators as nothing.
     """
     top = 0
+    chosen = -1
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3], stack[0, 4], stack[0, 5] = start, 0, 0, 0, 0, 0
     while top >= 0:
         at, state, last, letters, signs, wild = stack[top]
@@ -112,11 +143,13 @@ def _disguised(points, start, stop, looks, leet, kinds, keys, values, terminal, 
         if at == stop:
             found = terminal[state]
             long_enough = letters + signs + wild >= MIN_WILD_LENGTH or (signs > 0 and wild == 0)
-            if found >= 0 and disguisable[found] and letters >= 2 and letters >= signs and long_enough:
-                return found
+            plain_enough = letters >= signs or letters + signs >= SURE_LENGTH
+            spelled = found >= 0 and rank[found] >= 0 and letters >= 2 and plain_enough and long_enough
+            if spelled and (chosen < 0 or rank[found] < rank[chosen]):
+                chosen = found
             continue
         if top > MAX_STACK - 40:
-            return -1
+            return chosen
         point = points[at]
         kind = kinds[point] if point < len(kinds) else PLAIN
         if kind == HIDDEN:
@@ -144,7 +177,7 @@ def _disguised(points, start, stop, looks, leet, kinds, keys, values, terminal, 
                 top += 1
                 stack[top, 0], stack[top, 1], stack[top, 2] = at + 1, after, symbol
                 stack[top, 3], stack[top, 4], stack[top, 5] = letters + (not is_sign), signs + is_sign, wild
-    return -1
+    return chosen
 
 
 @njit(nogil=True, cache=True)
@@ -210,14 +243,14 @@ def _emit(hits, found, row, start, end, pattern, how):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def _token_end(points, count, at, traits):  # type: ignore[no-untyped-def]
-    """End of the run of non-spaces at `at`, and whether it may hide a word: an odd sign or three like letters."""
+    """End of the token at `at` (white space, comma or slash); may it hide a word: an odd sign or three like letters."""
     odd = False
     before = last = -1
     k = at
     while k < count:
         point = points[k]
         trait = traits[point]
-        if trait & T_SPACE:
+        if trait & T_SPACE or point == 0x2C or point == 0x2F:  # a comma or slash parts two words
             break
         odd = odd or (trait & T_ODD) != 0 or (point == last and point == before)
         before, last = last, point
@@ -227,17 +260,19 @@ def _token_end(points, count, at, traits):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _trim(points, start, stop, classes, leet):  # type: ignore[no-untyped-def]
-    """The token without punctuation at its ends; a leading `@` or `$` and a trailing `$` may stand for letters."""
-    while start < stop and not (classes[points[start]] & WORD) and not _is_sign(points[start], leet, start + 1 < stop):
+    """The token without punctuation at its ends; `@` and `$` at either end may stand for letters."""
+    while start < stop and not _is_word(points[start], classes) and not _is_sign(points[start], leet, start + 1 < stop):
         start += 1
-    while stop > start and not (classes[points[stop - 1]] & WORD) and points[stop - 1] != 0x24:
+    while stop > start and not _is_word(points[stop - 1], classes):
+        if points[stop - 1] == 0x24 or points[stop - 1] == 0x40 or classes[points[stop - 1]] & MARK:
+            break
         stop -= 1
     return start, stop
 
 
 @njit(nogil=True, cache=True)
 def scan(  # type: ignore[no-untyped-def]
-    data, offsets, symbols, classes, traits, roots, pairs, keys, values, terminal, looks, leet, kinds, disguisable, fold
+    data, offsets, symbols, classes, traits, roots, pairs, keys, values, terminal, looks, leet, kinds, rank, fold
 ):
     """All hits of a batch, int32 (n, 5): row, start, end, pattern, how; leftmost-longest, in text order, no overlap."""
     longest = 0
@@ -260,6 +295,12 @@ def scan(  # type: ignore[no-untyped-def]
                 boundary = True
                 at += 1
                 continue
+            if fold and (point == 0x3A or (point | 0x20) == 0x77):
+                end = _link_end(points, count, at, traits)
+                if end > at:
+                    at = token_stop = end
+                    boundary = True
+                    continue
             if fold and at >= token_stop:
                 token_stop, may_hide = _token_end(points, count, at, traits)
                 pattern = -1
@@ -271,13 +312,13 @@ def scan(  # type: ignore[no-untyped-def]
                         _walk(points, count, start, symbols, classes, roots, keys, values, terminal, best)
                         if best[1] < 0 or (best[0] < stop and not _is_apostrophe(points[best[0]])):
                             pattern = _disguised(
-                                points, start, stop, looks, leet, kinds, keys, values, terminal, disguisable, stack
+                                points, start, stop, looks, leet, kinds, keys, values, terminal, rank, stack
                             )
                             end = stop
                 elif token_stop == at + 1 and looks[point] != NONE:
                     end = _spaced_end(points, count, at, classes, looks)
                     if end > at:
-                        pattern = _spaced(points, at, end, looks, keys, values, terminal, disguisable)
+                        pattern = _spaced(points, at, end, looks, keys, values, terminal, rank)
                 if pattern >= 0:
                     hits = _emit(hits, found, row, start, end, pattern, FOLDED)
                     found += 1
@@ -292,7 +333,8 @@ def scan(  # type: ignore[no-untyped-def]
                     terminal[root] >= 0 or (at + 1 < count and pairs[symbols[point], symbols[points[at + 1]]])
                 ):
                     _walk(points, count, at, symbols, classes, roots, keys, values, terminal, best)
-                    if best[1] >= 0:
+                    in_name = at > 1 and points[at - 1] == UNDERSCORE and _is_word(points[at - 2], classes)
+                    if best[1] >= 0 and not in_name:
                         hits = _emit(hits, found, row, at, best[0], best[1], EXACT)
                         found += 1
                         at = best[0]
@@ -319,7 +361,7 @@ def _is_sign(point, leet, followed):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _spaced(points, start, end, looks, keys, values, terminal, disguisable):  # type: ignore[no-untyped-def]
+def _spaced(points, start, end, looks, keys, values, terminal, rank):  # type: ignore[no-untyped-def]
     """The pattern spelled by the single letters of points[start:end], -1 when there is none."""
     state = 0
     for k in range(start, end, 2):
@@ -327,4 +369,4 @@ def _spaced(points, start, end, looks, keys, values, terminal, disguisable):  # 
         if state < 0:
             return -1
     pattern = terminal[state]
-    return pattern if pattern >= 0 and disguisable[pattern] else -1
+    return pattern if pattern >= 0 and rank[pattern] >= 0 else -1

@@ -27,18 +27,27 @@ Pattern = tuple[str, int, bool]  # written form, index of the entry, whether it 
 POINTS = 0x110000
 # Compatibility blocks whose NFKC form is one character and has not changed since Unicode 6.0: enclosed letters,
 # full-width forms, mathematical alphanumerics. Explicit, so that every Python gives the same table.
-COMPATIBLE = ((0x2460, 0x24FF), (0xFF01, 0xFF5E), (0x1D400, 0x1D7FF))
+COMPATIBLE = (
+    (0x02B0, 0x02B8), (0x1D2C, 0x1D6A), (0x1D9B, 0x1DBF), (0x2070, 0x209C), (0x2460, 0x24FF), (0xFF01, 0xFF5E),
+    (0x1D400, 0x1D7FF), (0x1F130, 0x1F149),
+)  # fmt: skip
+# Alphabets of A to Z that have no compatibility form: negative circled and squared letters, regional indicators.
+ALPHABETS = (0x1F150, 0x1F170, 0x1F1E6)
 # Letters of other scripts that look like a Latin one (Unicode TR39 confusables, the single-letter part we need).
 LOOK_ALIKE = {
     **dict(zip("аеорсухіјѕԁгкмтвн", "aeopcyxijsdrkmtbh", strict=True)),
     **dict(zip("αεικνορτυχωβγη", "aeiknoptuxwbyn", strict=True)),
-    **dict(zip("ıłøđħŧ", "ilodht", strict=True)),
+    **dict(zip("ıłøđħŧɡɑⅼⅰ", "ilodhtgali", strict=True)),
+    **dict(zip("ռօսցհ", "nough", strict=True)),
+    **dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True)),
 }
 LEET = {
     "0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "6": "bg", "7": "t", "8": "b", "9": "g",
     "@": "a", "$": "s", "!": "i", "+": "t", "|": "il", "€": "e", "£": "l", "¢": "c",
 }  # fmt: skip
 HIDDEN = ".-_·~^\u00ad\u200b\u200c\u200d\u2060\ufeff"  # separators that a disguised word may carry inside
+# Marks that print over a letter or not at all: combining marks, direction marks, variation selectors.
+HIDDEN_RANGES = ((0x0300, 0x036F), (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x2069), (0xFE00, 0xFE0F))
 WILD = "*#%"
 HARD = '/\\=<>{}[]:;"?&'  # a token with one of these is a link, markup or code, and is not unfolded
 MIN_DISGUISED = 4  # letters; shorter terms are unfolded only when they demean and nothing else (severity 3)
@@ -84,7 +93,7 @@ class Matcher:
         edges: dict[tuple[int, int], int] = {}
         terminal = [-1]
         owners: list[int] = []
-        disguisable: list[bool] = []
+        rank: list[int] = []
         guards: list[bool] = []
         for form, index, guard in patterns:
             state = 0
@@ -96,10 +105,10 @@ class Matcher:
                 terminal[state] = len(owners)
                 owners.append(index)
                 guards.append(guard)
-                disguisable.append(not guard and _may_be_disguised(form, entries[index]))
+                rank.append(index if not guard and _may_be_disguised(form, entries[index]) else -1)
         self._owners = np.array(owners, np.int32)
         self._guards = np.array(guards, np.bool_)
-        self._disguisable = np.array(disguisable, np.bool_)
+        self._rank = np.array(rank, np.int32)  # of a disguised form: its entry's place in the lexicon, else -1
         self._terminal = np.array(terminal, np.int32)
         self._keys, self._values = _hashed(edges)
         self._symbols = np.zeros(POINTS, np.int32)
@@ -126,7 +135,7 @@ class Matcher:
         """All terms of `texts`, leftmost-longest, without overlap."""
         hits = kernel.scan(
             texts.data, texts.offsets, self._symbols, classes(), self._traits, self._roots, self._pairs, self._keys,
-            self._values, self._terminal, self._looks, self._leet, self._kinds, self._disguisable, self.fold_disguises,
+            self._values, self._terminal, self._looks, self._leet, self._kinds, self._rank, self.fold_disguises,
         )  # fmt: skip
         return Hits(
             hits[:, 0].copy(),
@@ -185,6 +194,8 @@ def _folding() -> I32:
             plain = unicodedata.normalize("NFKC", chr(point))
             if len(plain) == 1:
                 table[point] = lower()[ord(plain)]
+    for first in ALPHABETS:
+        table[first : first + 26] = np.arange(ord("a"), ord("z") + 1)
     table[0x2019] = ord("'")
     return table
 
@@ -229,4 +240,6 @@ def _disguise_tables(fold: I32) -> tuple[I32, I32, npt.NDArray[np.uint8]]:
     for chars, kind in ((HIDDEN, kernel.HIDDEN), (WILD, kernel.WILD), (HARD, kernel.HARD)):
         for char in chars:
             kinds[ord(char)] = kind
+    for first, last in HIDDEN_RANGES:
+        kinds[first : last + 1] = kernel.HIDDEN
     return looks, leet, kinds

@@ -32,7 +32,9 @@ def found(matcher: Matcher, *texts: str) -> list[tuple[int, str, str, str]]:
     [
         "Scunthorpe", "assess the classic cockpit", "Dickens, Essex and the shiitake", "raccoon tycoon", "specialist",
         "flagged", "Nigeria and Niger", "vandykebrown", "document", "**bold** a**b 3rd 2x", "who're", "(crap-table",
-        "https://example.com/as-s/f4g", "glass half-full", "h e l l o", "",
+        "https://example.com/as-s/f4g", "glass half-full", "h e l l o", "", "niggardly", "a niggardly sum",
+        "therapist in Penistone", "http://whore.example/faggot", "[the page](https://ass.example)", "www.ass.example",
+        "cum_sum = np.cumsum(x)", "if ass_list or is_dick:", "Artificial_Limey", "A$AP Rocky", "c*t", "2*d*k", "b4 5pm",
     ],
 )  # fmt: skip
 def test_innocent_words_are_never_hits(english: Matcher, text: str) -> None:
@@ -57,6 +59,14 @@ def test_innocent_words_are_never_hits(english: Matcher, text: str) -> None:
         ("fаggоt in Cyrillic disguise", "fаggоt", "faggot", "folded"),
         ("fag\u200bgot", "fag\u200bgot", "faggot", "folded"),
         ("“b00bs”", "b00bs", "tits", "folded"),
+        ("n1663r", "n1663r", "nigger", "folded"),
+        ("n!gg@", "n!gg@", "nigga", "folded"),
+        ("ɴɪɢɢᴇʀ", "ɴɪɢɢᴇʀ", "nigger", "folded"),
+        ("k\u0336i\u0336k\u0336e\u0336", "k\u0336i\u0336k\u0336e\u0336", "kike", "folded"),
+        ("ᶠᵘᶜᵏ", "ᶠᵘᶜᵏ", "fuck", "exact"),
+        ("🅵🆄🅲🅺 it", "🅵🆄🅲🅺", "fuck", "exact"),
+        ("_faggot_ he said", "faggot", "faggot", "exact"),
+        ("kill_all of", "kill_all", "kill all", "exact"),
     ],
 )
 def test_a_term_is_found_with_its_code_points_whatever_its_disguise(
@@ -71,11 +81,46 @@ def test_offsets_are_code_points_of_each_own_text(english: Matcher) -> None:
 
 
 def test_a_guard_phrase_is_another_word_and_wins_over_the_term_in_it(english: Matcher) -> None:
-    assert found(english, "spick and span", "my Maine coon", "van Dyke") == [
-        (0, "spick and span", "spic", "guard"),
+    texts = ("spick & span", "my Maine coon", "Dyke Road", "Uncle Tom’s Cabin", "a chink in his armour", "Offa's Dyke")
+    assert found(english, *texts) == [
+        (0, "spick & span", "spic", "guard"),
         (1, "Maine coon", "coon", "guard"),
-        (2, "van Dyke", "dyke", "guard"),
+        (2, "Dyke Road", "dyke", "guard"),
+        (3, "Uncle Tom’s Cabin", "uncle tom", "guard"),
+        (4, "chink in his armour", "chink", "guard"),
+        (5, "Offa's Dyke", "dyke", "guard"),
     ]
+
+
+def test_a_masked_word_is_read_as_the_first_entry_of_the_lexicon_that_it_can_spell(english: Matcher) -> None:
+    texts = ("f***s", "s****y", "t*rd", "c**t", "n****r")
+    assert [(row, term, how) for row, _, term, how in found(english, *texts)] == [
+        (0, "fuck", "folded"),  # not `faggot`, `feminazi`
+        (1, "shit", "folded"),  # not `sheeny`
+        (2, "crap", "folded"),  # not `retard`
+        (3, "cunt", "folded"),
+        (4, "nigger", "folded"),
+    ]
+
+
+def test_words_parted_by_a_slash_or_comma_are_disguised_one_by_one(english: Matcher) -> None:
+    assert found(english, "n1gger/f4ggot,c00n") == [
+        (0, "n1gger", "nigger", "folded"),
+        (0, "f4ggot", "faggot", "folded"),
+        (0, "c00n", "coon", "folded"),
+    ]
+
+
+def test_a_link_ends_where_markup_or_white_space_does(english: Matcher) -> None:
+    assert found(english, "(https://ass.example/cock) cock www.cock.example cock") == [
+        (0, "cock", "cock", "exact"),
+        (0, "cock", "cock", "exact"),
+    ]
+
+
+def test_plain_word_lists_read_links_too() -> None:
+    matcher = Matcher(load_lexicon("english"), fold_disguises=False)
+    assert found(matcher, "http://cock.example/x") == [(0, "cock", "cock", "exact")]
 
 
 def test_a_blank_line_ends_a_phrase(english: Matcher) -> None:
