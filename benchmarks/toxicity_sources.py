@@ -5,9 +5,11 @@
     --rows held-out|all        for sets in a model card's training data: only the tenth that `fit` holds out (the
                                default), or all rows (which flatters what was fitted on them, not the scores added)
 
-In: the labelled sets. Out: a table of AUROC, one of recall at 5 % false positives, one of what the cascade gains over
-each baseline (paired bootstrap), all with 95 % intervals; everything as JSON with --json. At most --limit rows a class
-and set are used, drawn by hash: neither measure depends on the share of toxic rows.
+    --subject NAME             the column set against all others: `cascade`, or one that was added
+
+In: the labelled sets. Out: a table of AUROC, one of recall at 5 % false positives, one of what the subject gains over
+each other column (paired bootstrap), all with 95 % intervals; everything as JSON with --json. At most --limit rows a
+class and set are used, drawn by hash: neither measure depends on the share of toxic rows.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 from benchmarks.systems import DRAW_SEED, F64, SPLIT_SEED, TITLES, Added, arguments, finish, seen_sets, systems_of
 from classifiers.evaluate import Metric, auroc, interval, recall_at_fpr, resampled
 from classifiers.labelled import LabelledSet, Row, load_set
+from curation.errors import ConfigError, unknown_name
 
 FPR = 0.05
 BASELINES = ("blocklist_any", "blocklist_hits", "surge_severity", "fasttext", "sentence_max")
@@ -63,11 +66,12 @@ class Found:
 
     source: str
     seen: bool
+    training: str  # what of the source was learnt from, in words
     rows: int
     toxic: int
     auroc: dict[str, Metric] = field(default_factory=dict)
     recall: dict[str, Metric] = field(default_factory=dict)
-    gain: dict[str, Metric] = field(default_factory=dict)  # AUROC of the cascade minus that of the system
+    gain: dict[str, Metric] = field(default_factory=dict)  # AUROC of the subject minus that of the system
     second_stage: float = 0.0  # share of texts that a second stage read
 
 
@@ -79,19 +83,21 @@ def rows_of(spec: LabelledSet, data: Path, limit: int, held_out: bool) -> list[R
     return [row for toxic in (True, False) for row in [r for r in rows if r.toxic == toxic][:limit]]
 
 
-def measure(found: Found, columns: Mapping[str, F64], toxic: F64) -> None:
-    """Fill in every system's measures; a column is measured on the rows where it and the cascade have a score."""
+def measure(found: Found, columns: Mapping[str, F64], toxic: F64, subject: str) -> None:
+    """Fill in every system's measures; a column is measured, and set against `subject`, where both have a score."""
+    has_subject = not np.isnan(columns[subject]).all()
     for name, score in columns.items():
-        usable = ~np.isnan(score) & ~np.isnan(columns["cascade"])
+        usable = ~np.isnan(score) & (~np.isnan(columns[subject]) | (not has_subject))
         if not usable.any():
             continue
-        mine, ours, truth = score[usable], columns["cascade"][usable], toxic[usable]
+        mine, truth = score[usable], toxic[usable]
         draws = resampled(auroc, mine, truth, DRAW_SEED)
         found.auroc[name] = interval(auroc(mine, truth), draws, len(truth))
         found.recall[name] = interval(
             recall_at_fpr(mine, truth, FPR), resampled(_recall, mine, truth, DRAW_SEED), len(truth)
         )
-        if name != "cascade":
+        if name != subject and has_subject:
+            ours = columns[subject][usable]
             gained = auroc(ours, truth) - auroc(mine, truth)
             found.gain[name] = interval(gained, resampled(auroc, ours, truth, DRAW_SEED) - draws, len(truth))
 
@@ -106,13 +112,14 @@ def table(found: Sequence[Found], names: Sequence[str], kind: str) -> str:
     lines = ["| source | training | toxic / rows | " + " | ".join(titles) + " |", "|---" * (3 + len(names)) + "|"]
     for one in found:
         cells = [_cell(getattr(one, kind).get(name)) for name in names]
-        kept = "seen (test tenth)" if one.seen else "held out"
+        kept = one.training
         lines.append(f"| {one.source} | {kept} | {one.toxic:,} / {one.rows:,} | " + " | ".join(cells) + " |")
     for title, chosen in (("held out", [f for f in found if not f.seen]), ("all", list(found))):
         means = []
         for name in names:
             values = [getattr(one, kind)[name].value for one in chosen if name in getattr(one, kind)]
-            means.append(f"{np.mean(values):.3f}" if values else "–")
+            fewer = f" of {len(values)}" if len(values) < len(chosen) else ""
+            means.append(f"{np.mean(values):.3f}{fewer}" if values else "–")
         lines.append(f"| **mean of sources, {title}** | | {len(chosen)} sources | " + " | ".join(means) + " |")
     return "\n".join(lines)
 
@@ -125,8 +132,11 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rows", choices=("held-out", "all"), default="held-out")
     parser.add_argument("--limit", type=int, default=2000, help="rows a class and source; 0: all")
+    parser.add_argument("--subject", default="cascade", metavar="NAME", help="the column set against all others")
     options = parser.parse_args()
     added = Added(options.scores)
+    if options.subject not in (*SHOWN, *added.names):
+        raise ConfigError(unknown_name("column", options.subject, {*SHOWN, *added.names}, "--subject"))
     systems = systems_of(options)
     seen = seen_sets(systems.settings)
     results = []
@@ -134,13 +144,23 @@ def main() -> None:
         rows = rows_of(spec, options.data, options.limit, options.rows == "held-out" and spec.name in seen)
         toxic = np.array([row.toxic for row in rows], np.float64)
         columns = systems.score([row.text for row in rows])
-        found = Found(spec.name, spec.name in seen, len(rows), int(toxic.sum()))
+        training = "held out" if spec.name not in seen else "seen" if options.rows == "all" else "seen (test tenth)"
+        found = Found(spec.name, spec.name in seen, training, len(rows), int(toxic.sum()))
         found.second_stage = float(columns["second_stage"].mean())
         chosen = {name: columns[name] for name in SHOWN}
-        measure(found, {**chosen, **added.columns(spec.name, [row.id for row in rows])}, toxic)
+        measure(found, {**chosen, **added.columns(spec.name, [row.id for row in rows])}, toxic, options.subject)
         results.append(found)
     report(options, results, [*SHOWN, *added.names])
-    finish(options, systems, {"rows": options.rows, "limit": options.limit, "sources": [_plain(f) for f in results]})
+    finish(
+        options,
+        systems,
+        {
+            "rows": options.rows,
+            "limit": options.limit,
+            "subject": options.subject,
+            "sources": [_plain(f) for f in results],
+        },
+    )
 
 
 def report(options: argparse.Namespace, results: Sequence[Found], names: Sequence[str]) -> None:
@@ -148,8 +168,8 @@ def report(options: argparse.Namespace, results: Sequence[Found], names: Sequenc
     print(table(results, names, "auroc"))
     print(f"\n### Recall at {100 * FPR:.0f} % false positives\n")
     print(table(results, names, "recall"))
-    print("\n### AUROC of the cascade minus that of each other system, same rows\n")
-    print(table(results, [name for name in names if name != "cascade"], "gain"))
+    print(f"\n### AUROC of `{options.subject}` minus that of each other system, same rows\n")
+    print(table(results, [name for name in names if name != options.subject], "gain"))
 
 
 def _plain(found: Found) -> dict[str, Any]:
