@@ -82,7 +82,7 @@ class Stock:
         """A value for every slot; drawn whole, so that all members of a frame are filled alike."""
         book = self.wordbook
         texts = " ".join(member.text for member in frame.members)
-        filling: dict[str, str] = {"body": _pick(book.bodies, rng)}
+        filling: dict[str, str] = {"body": _pick(book.bodies, rng), "gbody": _pick(book.group_bodies, rng)}
         people: People | None = None
         if frame.terms != "none":
             needs_group = bool(GROUP_SLOT.search(texts) or "{body}" in texts)
@@ -109,7 +109,7 @@ def render(text: str, filling: dict[str, str]) -> list[Piece]:
     Raises:
         ValueError: a slot that nothing fills.
     """
-    text = text.replace("{body}", filling["body"])
+    text = text.replace("{body}", filling["body"]).replace("{gbody}", filling["gbody"])
     pieces: list[Piece] = []
     done = 0
     for match in SLOT.finditer(text):

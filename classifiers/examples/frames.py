@@ -2,7 +2,8 @@
 
 A frame is a text with slots. `{t}` a term as singular noun, `{ts}` as plural, `{t2}` … `{t6}` other terms; `{x}`,
 `{xs}` the term where it is not what the frame's role speaks of; `{g}` the people the term is aimed at, `{gs}` one of
-them ("black woman"), `{ga}` the adjective; `{body}` a sentence of `bodies.yaml`; every list of `slots.yaml` is a slot
+them ("black woman"), `{ga}` the adjective; `{body}` and `{gbody}` a sentence of `bodies.yaml` with and
+without a term; every list of `slots.yaml` is a slot
 of its name (`{name}`, and `{name2}` for another one). A slot with a capital (`{Ts}`) begins a sentence. `|word|` marks
 a term that the frame itself writes. The members of a pair are filled alike, so that only what surrounds the body
 differs.
@@ -85,6 +86,7 @@ class Wordbook:
     """What the frames are filled with, terms apart."""
 
     bodies: tuple[str, ...]
+    group_bodies: tuple[str, ...]
     neutral: tuple[str, ...]
     slots: Mapping[str, tuple[str, ...]]
     people: tuple[People, ...]
@@ -116,8 +118,10 @@ def load_frames() -> tuple[Frame, ...]:
 def load_wordbook() -> Wordbook:
     """Bodies, neutral sentences, slot values, names of groups and the noun forms of terms."""
     terms = _read("terms.yaml")
+    bodies = _read("bodies.yaml")
     return Wordbook(
-        bodies=tuple(_read("bodies.yaml")),
+        bodies=tuple(bodies["terms"]),
+        group_bodies=tuple(bodies["groups"]),
         neutral=tuple(_read("neutral.yaml")),
         slots={name: tuple(map(str, values)) for name, values in _read("slots.yaml").items()},
         people=tuple(

@@ -16,6 +16,7 @@ from classifiers.examples.filling import Piece
 # Shares of the variations; chosen by eye so that about half of all texts stay as written.
 LOWER, UPPER, NO_END, SLIP, DISGUISE, EMOJI, STRAIGHT = 0.16, 0.02, 0.12, 0.10, 0.04, 0.06, 0.5
 AROUND = (0.50, 0.20, 0.11, 0.08, 0.05, 0.03, 0.03)  # chance of 0, 1, … neutral sentences around a frame
+SLIP_KINDS = (0.35, 0.25, 0.15, 0.15, 0.10)  # swapped, lost, doubled, digits, spaced out
 EMOJIS = ("😂", "🙄", "😡", "🤷", "💯", "👍", "😅", "🔥", "😢", "👀", "🤔", "❤️")
 SWAPS = {"a": "4", "e": "3", "i": "1", "o": "0", "s": "5"}
 MIN_DISGUISED = 5  # letters: shorter terms are not told from other words once a letter is gone
@@ -59,7 +60,7 @@ def apply_surface(pieces: Sequence[Piece], surface: Surface) -> list[Piece]:
     """The pieces, varied, with the neutral sentences around them; terms stay pieces of their own."""
     body = list(pieces)
     if surface.slip:
-        body = _with_slip(body, surface.seed)
+        body = _with_slips(body, surface.seed)
     if surface.disguise:
         body = [_disguised(piece, surface.disguise) if piece.term else piece for piece in body]
     if surface.emoji:
@@ -82,21 +83,36 @@ def _cased(text: str, surface: Surface) -> str:
     return changed if len(changed) == len(text) else text
 
 
-def _with_slip(pieces: list[Piece], seed: int) -> list[Piece]:
-    """One slip of the pen: two neighbouring letters change places inside a longer word outside the terms."""
+def _with_slips(pieces: list[Piece], seed: int) -> list[Piece]:
+    """One to three slips of the pen in longer words outside the terms."""
     rng = np.random.default_rng(seed)
-    places = [
-        (number, match.start() + 1)
-        for number, piece in enumerate(pieces)
-        if not piece.term
-        for match in re.finditer(r"\b[a-z]{5,}\b", piece.text)
-    ]
-    if not places:
-        return pieces
-    number, at = places[int(rng.integers(len(places)))]
-    text = pieces[number].text
-    slipped = text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    return [*pieces[:number], Piece(slipped), *pieces[number + 1 :]]
+    for _ in range(int(rng.integers(1, 4))):
+        places = [
+            (number, match.start(), match.end())
+            for number, piece in enumerate(pieces)
+            if not piece.term
+            for match in re.finditer(r"\b[a-z]{5,}\b", piece.text)
+        ]
+        if not places:
+            return pieces
+        number, start, end = places[int(rng.integers(len(places)))]
+        text = pieces[number].text
+        slipped = text[:start] + _slip(text[start:end], rng) + text[end:]
+        pieces = [*pieces[:number], Piece(slipped), *pieces[number + 1 :]]
+    return pieces
+
+
+def _slip(word: str, rng: np.random.Generator) -> str:
+    """A word with two letters swapped, one lost, one doubled, one as a digit, or spaced out."""
+    at = int(rng.integers(1, len(word) - 1))
+    options = (
+        word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        word[:at] + word[at + 1 :],
+        word[:at] + word[at] + word[at:],
+        "".join(SWAPS.get(letter, letter) for letter in word),
+        " ".join(word),
+    )
+    return options[int(rng.choice(len(options), p=SLIP_KINDS))]
 
 
 def _disguised(piece: Piece, way: str) -> Piece:
