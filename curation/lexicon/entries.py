@@ -1,7 +1,9 @@
 """Lexicons on disk → typed entries. Read by the matcher; a user's own list has the same form (TSV, YAML or JSONL).
 
 A TSV lexicon opens with `# name: value` lines (`lexicon`, `version`, `licence`) and a last comment line that names the
-columns after `columns:` or simply lists them. Several values of one field are separated by `|`.
+columns after `columns:` or simply lists them. Several values of one field are separated by `|`. The order of entries
+counts: a form that two entries write alike belongs to the first, and a masked word (`f***`) is read as the first that
+it fits.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from curation.errors import ConfigError, Problem
+from curation.errors import ConfigError, Problem, did_you_mean
 from curation.settings import Settings, parse
 
 FOLDER = Path(__file__).resolve().parent
@@ -46,6 +48,15 @@ class Entry(Settings):
     label: str = Field(default="", description="cue lexicons only: the class of the cue")
     source: tuple[str, ...] = ()
     licence: tuple[str, ...] = Field(default=(), description="of this entry, where it is not the file's")
+
+    @field_validator("term", "variants", "guard_phrases")
+    @classmethod
+    def _has_a_sign(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """A form of separators alone would match between any two words."""
+        for form in (value,) if isinstance(value, str) else value:
+            if not form.strip(" \t-_"):
+                raise ValueError(f"`{form}` has no letter, digit or sign")
+        return value
 
     def forms(self) -> tuple[str, ...]:
         """Every written form, sorted: term, variants and their inflections."""
@@ -116,11 +127,10 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
             Problem("bad-lexicon", f"`{path.suffix}` is no lexicon format", where, ".tsv, .yaml, .yml or .jsonl")
         )
     try:
-        head, rows = reader(raw.decode("utf-8"), where)
-    except (UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        head, rows, problems = reader(raw.decode("utf-8-sig").replace("\r\n", "\n"), where)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(Problem("bad-lexicon", f"not readable as {path.suffix}: {error}", where)) from error
     entries: list[Entry] = []
-    problems: list[Problem] = []
     for line, row in rows:
         try:
             entries.append(parse(Entry, row, f"{where}:{line}", "a lexicon entry"))
@@ -140,31 +150,50 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
     )
 
 
-Rows = list[tuple[int, Mapping[str, Any]]]
+Rows = list[tuple[int, Mapping[str, Any]]]  # line of the file, fields of the entry that starts there
+Read = tuple[dict[str, str], Rows, list[Problem]]
 
 
-def _read_tsv(text: str, where: str) -> tuple[dict[str, str], Rows]:
+def _read_tsv(text: str, where: str) -> Read:
     head: dict[str, str] = {}
     columns: list[str] = []
     rows: Rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    problems: list[Problem] = []
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.startswith("#"):
             body = line[1:].strip().removeprefix("columns:").strip()
             if "\t" in body or body in Entry.model_fields:
                 columns = body.split("\t")
+                problems += _unknown_columns(columns, f"{where}:{number}")
             else:
                 key, _, value = body.partition(":")
                 head[key.strip()] = value.strip()
             continue
         if not line.strip():
             continue
+        if not columns:
+            expected = "a line `# term<TAB>category<TAB>…` before the first entry"
+            return head, [], [Problem("bad-lexicon", "no line names the columns", f"{where}:{number}", expected)]
         cells = line.split("\t")
         if len(cells) != len(columns):
-            raise ConfigError(
-                Problem("bad-lexicon", f"{len(cells)} cells, {len(columns)} columns", f"{where}:{number}")
+            found = f"{len(cells)} cells in `{line[:40]}`"
+            problems.append(
+                Problem("bad-lexicon", found, f"{where}:{number}", f"{len(columns)}, a tab between each two")
             )
-        rows.append((number, _typed(dict(zip(columns, cells, strict=True)))))
-    return head, rows
+            continue
+        known = {key: cell for key, cell in zip(columns, cells, strict=True) if key in Entry.model_fields}
+        rows.append((number, _typed(known)))
+    return head, rows, problems
+
+
+def _unknown_columns(columns: list[str], where: str) -> list[Problem]:
+    known = tuple(Entry.model_fields)
+    return [
+        Problem("unknown-key", f"`{name}` is no column of a lexicon", where, f"of: {', '.join(known)}",
+                did_you_mean(name, known))
+        for name in columns
+        if name not in known
+    ]  # fmt: skip
 
 
 def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
@@ -183,14 +212,41 @@ def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
     return row
 
 
-def _read_jsonl(text: str, where: str) -> tuple[dict[str, str], Rows]:
-    rows: Rows = [(n, json.loads(line)) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    return {}, rows
+def _read_jsonl(text: str, where: str) -> Read:
+    rows: Rows = []
+    problems: list[Problem] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            problems.append(Problem("bad-lexicon", f"not JSON: {error}", f"{where}:{number}", "one object a line"))
+            continue
+        if isinstance(row, Mapping):
+            rows.append((number, row))
+        else:
+            problems.append(_no_object(row, f"{where}:{number}"))
+    return {}, rows, problems
 
 
-def _read_yaml(text: str, where: str) -> tuple[dict[str, str], Rows]:
+def _read_yaml(text: str, where: str) -> Read:
     data = yaml.safe_load(text)
     if not isinstance(data, Mapping) or not isinstance(data.get("entries"), list):
-        raise ConfigError(Problem("bad-lexicon", "a YAML lexicon is a mapping with `entries`", where))
+        return {}, [], [Problem("bad-lexicon", "a YAML lexicon is a mapping with `entries`, a list", where)]
     head = {str(key): str(value) for key, value in data.items() if key != "entries"}
-    return head, [(n, row) for n, row in enumerate(data["entries"], start=1)]
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)  # the same text with its lines
+    nodes = next(value.value for key, value in root.value if key.value == "entries")
+    lines = [node.start_mark.line + 1 for node in nodes]
+    rows: Rows = []
+    problems: list[Problem] = []
+    for number, row in zip(lines, data["entries"], strict=True):
+        if isinstance(row, Mapping):
+            rows.append((number, row))
+        else:
+            problems.append(_no_object(row, f"{where}:{number}"))
+    return head, rows, problems
+
+
+def _no_object(row: object, where: str) -> Problem:
+    return Problem("bad-lexicon", f"an entry is a mapping of fields, not `{str(row)[:40]}`", where)
