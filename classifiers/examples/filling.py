@@ -13,6 +13,7 @@ from curation.lexicon.entries import Entry, inflections
 
 SLOT = re.compile(r"\{(\w+)\}|\|([^|\n]+)\|")
 LABELLED = re.compile(r"t\d?s?")
+QUOTED_END = re.compile(r"""\.(["”])(?=[.,]| [a-z])""")  # a quoted sentence inside a sentence loses its full stop
 OTHER_TERMS = 5  # {t2} … {t6}
 GROUP_SLOT = re.compile(r"\{(g|gs|ga)\}", re.IGNORECASE)
 
@@ -110,6 +111,7 @@ def render(text: str, filling: dict[str, str]) -> list[Piece]:
         ValueError: a slot that nothing fills.
     """
     text = text.replace("{body}", filling["body"]).replace("{gbody}", filling["gbody"])
+    text = QUOTED_END.sub(r"\1", text)
     pieces: list[Piece] = []
     done = 0
     for match in SLOT.finditer(text):

@@ -15,6 +15,7 @@ from classifiers.examples.filling import Piece
 
 # Shares of the variations; chosen by eye so that about half of all texts stay as written.
 LOWER, UPPER, NO_END, SLIP, DISGUISE, EMOJI, STRAIGHT = 0.16, 0.02, 0.12, 0.10, 0.04, 0.06, 0.5
+UNQUOTED = 0.2  # quotation marks left out: they must not become the sign of a mention
 AROUND = (0.50, 0.20, 0.11, 0.08, 0.05, 0.03, 0.03)  # chance of 0, 1, … neutral sentences around a frame
 SLIP_KINDS = (0.35, 0.25, 0.15, 0.15, 0.10)  # swapped, lost, doubled, digits, spaced out
 EMOJIS = ("😂", "🙄", "😡", "🤷", "💯", "👍", "😅", "🔥", "😢", "👀", "🤔", "❤️")
@@ -32,6 +33,7 @@ class Surface:
     disguise: str
     emoji: str
     straight: bool
+    unquoted: bool
     before: tuple[str, ...]
     after: tuple[str, ...]
     joint: str
@@ -49,6 +51,7 @@ class Surface:
             disguise=("leet", "star")[int(rng.integers(2))] if rng.random() < DISGUISE else "",
             emoji=EMOJIS[int(rng.integers(len(EMOJIS)))] if rng.random() < EMOJI else "",
             straight=rng.random() < STRAIGHT,
+            unquoted=rng.random() < UNQUOTED,
             before=tuple(around[:cut]),
             after=tuple(around[cut:]),
             joint=(" ", " ", "\n", "\n\n")[int(rng.integers(4))],
@@ -77,6 +80,8 @@ def apply_surface(pieces: Sequence[Piece], surface: Surface) -> list[Piece]:
 
 
 def _cased(text: str, surface: Surface) -> str:
+    if surface.unquoted:
+        text = re.sub('[“”"]', "", text)
     if surface.straight:
         text = re.sub("[“”]", '"', text).replace("’", "'")
     changed = text.lower() if surface.case == "lower" else text.upper() if surface.case == "upper" else text
