@@ -13,7 +13,7 @@ import zstandard
 from pydantic import Field
 
 from curation.errors import ConfigError, Problem
-from curation.seeding import unit_hash
+from curation.seeding import derive_seed, unit_hash
 from curation.settings import Settings
 
 WINDOW_LOG = 27  # zstd --long=27: the largest window the sets were written with
@@ -87,7 +87,8 @@ def load_set(spec: LabelledSet, root: Path, seed: int) -> list[Row]:
         if rewrite:
             rewrite = rewrite[0] if isinstance(rewrite, list) else rewrite
             rows.append(Row(spec.name, f"{raw['id']}/clean", str(rewrite), False, group))
-    rows.sort(key=lambda row: (unit_hash(f"{row.source}/{row.id}", seed), row.id))
+    # Another seed than `Row.split` has: with the same one a limit keeps the rows of lowest hash, which are the held-out ones.
+    rows.sort(key=lambda row: (unit_hash(f"{row.source}/{row.id}", derive_seed(seed, "draw")), row.id))
     if spec.limit is None:
         return rows
     kept = [row for row in rows if row.toxic][: spec.limit]

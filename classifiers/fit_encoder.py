@@ -1,0 +1,254 @@
+"""The encoder from labelled sets and written examples: out-of-source folds, the final model, its export.
+
+1. Every fold's model never sees the sets of its fold; its answers on them say what unseen sources get, and the context
+   model's linear layers learn from those answers, not from what the encoder was trained on.
+2. The final model learns from all sets, is exported to int8 ONNX and runs without torch.
+Deterministic on one machine for a seed and a thread count; the sum order of other CPUs may move the last digits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from classifiers.encoder_data import (
+    ROLES,
+    SOME_MENTION,
+    EncoderSet,
+    TrainingText,
+    example_texts,
+    held_frame,
+    load_training_texts,
+)
+from classifiers.encoder_net import EncoderNet, base_folder, export, make_net, make_tokenizer
+from classifiers.windows import WindowSettings
+from curation.seeding import derive_seed
+from curation.settings import Settings
+
+F32 = npt.NDArray[np.float32]
+MASK, CLS, SEP = 103, 101, 102  # of BERT's uncased vocabulary
+
+
+class EncoderTraining(Settings):
+    """How the encoder learns."""
+
+    epochs: float = 2.0
+    learning_rate: float = 1e-4
+    head_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = Field(default=0.06, description="share of the steps in which the rate rises")
+    batch_pieces: int = Field(default=2048, description="word pieces of a batch, padding included")
+    max_pieces: int = Field(default=96, description="longer windows are cut while learning")
+    role_weight: float = Field(default=0.5, description="weight of the role loss beside the text loss")
+    # A hidden term forces the role to be read off the context; measured on terms that no training row held.
+    hide_terms: float = Field(default=0.15, ge=0, le=1, description="share of mentions whose pieces become [MASK]")
+    hide_pieces: float = Field(default=0.05, ge=0, le=1, description="share of other pieces that become [MASK]")
+    fold_epochs: float = Field(default=1.0, description="epochs of the models that leave sets out")
+    threads: int = 1
+
+
+class EncoderJob(Settings):
+    """A `kind: fit` job of `classifier: encoder`."""
+
+    kind: Literal["fit"]
+    classifier: Literal["encoder"]
+    data: str
+    output: str
+    work: str = Field(description="folder for the models that leave sets out")
+    seed: int = 17
+    base: str = Field(default="minilm", description="`minilm`, or the folder of another BERT snapshot")
+    sets: tuple[EncoderSet, ...] = Field(min_length=1)
+    examples: int = Field(default=16000, description="written examples (classifiers/examples)")
+    windows: WindowSettings = WindowSettings()
+    training: EncoderTraining = EncoderTraining()
+    positions: int = Field(default=128, description="longest input in pieces")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as word pieces."""
+
+    ids: list[npt.NDArray[np.int32]]
+    mentions: list[list[tuple[int, int, int]]]  # per text: first piece, last piece + 1, role
+    labels: F32  # (n, 3)
+
+
+def encode(texts: Sequence[TrainingText], tokenizer: Tokenizer, max_pieces: int) -> Encoded:
+    """Word pieces with [CLS] and [SEP], cut to `max_pieces`; mentions beyond the cut are left out."""
+    ids, mentions = [], []
+    for text, coded in zip(
+        texts, tokenizer.encode_batch([t.text for t in texts], add_special_tokens=False), strict=True
+    ):
+        ids.append(np.array([CLS, *coded.ids[: max_pieces - 2], SEP], np.int32))
+        found = []
+        for (start, end), role in zip(text.spans, text.roles, strict=True):
+            pieces = [k + 1 for k, (a, b) in enumerate(coded.offsets[: max_pieces - 2]) if a < end and b > start]
+            if pieces:
+                found.append((pieces[0], pieces[-1] + 1, role))
+        mentions.append(found)
+    return Encoded(ids, mentions, np.stack([t.labels for t in texts]))
+
+
+def batches(sizes: Sequence[int], budget: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+    """All indices once, in random order, in batches of like lengths that fill at most `budget` pieces."""
+    order = np.asarray(sizes) + rng.uniform(0, 6, len(sizes))  # jitter: batches differ from epoch to epoch
+    ranked = np.argsort(order, kind="stable")
+    found, begin = [], 0
+    for stop in range(1, len(ranked) + 1):
+        full = stop < len(ranked) and (stop + 1 - begin) * sizes[ranked[stop]] > budget
+        if full or stop == len(ranked):
+            found.append(ranked[begin:stop])
+            begin = stop
+    return [found[k] for k in rng.permutation(len(found))]
+
+
+def train(
+    net: EncoderNet, coded: Encoded, chosen: npt.NDArray[np.int64], settings: EncoderTraining, seed: int, name: str
+) -> None:
+    """Fine-tune `net` on the chosen texts, in place, bf16 where autocast helps."""
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    sizes = [len(coded.ids[k]) for k in chosen]
+    plan: list[npt.NDArray[np.int64]] = []
+    while len(plan) < 1 or settings.epochs > len(plan) / max(len(plan_once), 1):
+        plan_once = batches(sizes, settings.batch_pieces, rng)
+        plan += plan_once
+    plan = plan[: math.ceil(settings.epochs * len(plan_once))]
+    heads = [p for n, p in net.named_parameters() if not n.startswith("base.")]
+    body = [p for n, p in net.named_parameters() if n.startswith("base.")]
+    groups = [{"params": body, "lr": settings.learning_rate}, {"params": heads, "lr": settings.head_rate}]
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+    rise = max(1, int(settings.warmup * len(plan)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / rise, (len(plan) - step) / max(1, len(plan) - rise))
+    )
+    net.train()
+    began, running = time.monotonic(), 0.0
+    for step, part in enumerate(plan):
+        ids, mask, mentions, labels = _collate(coded, chosen[part], rng, settings)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            text, role = net(ids, mask)
+        loss = text_loss(text.float(), labels) + settings.role_weight * role_loss(role.float(), mentions)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        schedule.step()
+        running += (loss.item() - running) * (0.02 if step else 1.0)
+        if step % 200 == 0 or step + 1 == len(plan):
+            took = time.monotonic() - began
+            print(f"{name}: step {step + 1}/{len(plan)} loss {running:.4f} {took:.0f} s", file=sys.stderr, flush=True)
+
+
+def _collate(
+    coded: Encoded, rows: npt.NDArray[np.int64], rng: np.random.Generator, hiding: EncoderTraining | None
+) -> tuple[Tensor, Tensor, list[tuple[int, int, int, int]], Tensor]:
+    length = max(len(coded.ids[k]) for k in rows)
+    ids = np.zeros((len(rows), length), np.int64)
+    mask = np.zeros((len(rows), length), np.int64)
+    mentions = []
+    for at, k in enumerate(rows):
+        mine = coded.ids[k]
+        ids[at, : len(mine)] = mine
+        mask[at, : len(mine)] = 1
+        for first, last, role in coded.mentions[k]:
+            if hiding and rng.random() < hiding.hide_terms:
+                ids[at, first:last] = MASK
+            mentions.append((at, first, last, role))
+    if hiding:
+        ids[(rng.random(ids.shape) < hiding.hide_pieces) & (ids != CLS) & (ids != SEP) & (mask == 1)] = MASK
+    return torch.from_numpy(ids), torch.from_numpy(mask), mentions, torch.from_numpy(coded.labels[rows])
+
+
+def text_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy over the labels that are known, each head's mean, summed."""
+    known = ~torch.isnan(labels)
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    return torch.as_tensor((losses * known).sum(0) / known.sum(0).clamp(min=8)).sum()
+
+
+def role_loss(role: Tensor, mentions: Sequence[tuple[int, int, int, int]]) -> Tensor:
+    """Cross-entropy of the mentions' mean logits; of an unnamed kind of mention, −log(1 − P(use))."""
+    if not mentions:
+        return role.sum() * 0.0
+    logits = torch.stack([role[at, first:last].mean(0) for at, first, last, _ in mentions])
+    target = torch.tensor([role for *_, role in mentions])
+    log_p = logits.log_softmax(-1)
+    named = log_p.gather(1, target.clamp(max=len(ROLES) - 1).unsqueeze(1)).squeeze(1)
+    unnamed = log_p[:, 1:].logsumexp(-1)
+    return -torch.where(target == SOME_MENTION, unnamed, named).sum() / max(8, len(mentions))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a net says: per text and per labelled mention."""
+
+    text: F32  # (n, 3) logits
+    role: list[F32]  # per text (mentions, 6) logits
+
+
+def answer(net: EncoderNet, coded: Encoded, rows: Sequence[int]) -> Answers:
+    """Logits of the chosen texts, without dropout."""
+    net.eval()
+    text = np.zeros((len(rows), coded.labels.shape[1]), np.float32)
+    role: list[F32] = [np.zeros((0, len(ROLES)), np.float32) for _ in rows]
+    rng = np.random.default_rng(0)
+    for part in batches([len(coded.ids[k]) for k in rows], 8192, rng):
+        ids, mask, mentions, _ = _collate(coded, np.array([rows[k] for k in part]), rng, None)
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            a, b = net(ids, mask)
+        text[part] = a.float().numpy()
+        pieces = b.float().numpy()
+        for at, k in enumerate(part):
+            mine = [pieces[at, first:last].mean(0) for row, first, last, _ in mentions if row == at]
+            if mine:
+                role[k] = np.stack(mine)
+    return Answers(text, role)
+
+
+def job_texts(job: EncoderJob) -> list[TrainingText]:
+    """Everything the encoder may learn from, written examples last."""
+    texts = load_training_texts(job.sets, Path(job.data), job.seed, job.windows)
+    return texts + example_texts(job.seed, job.examples, job.windows)
+
+
+def fit_models(job: EncoderJob, only: str | None = None) -> None:
+    """Train and export the fold models (`fold0` …) into `job.work` and the final one (`encoder`) into `job.output`.
+
+    `only` names one of them, so that several processes can share the work; a model that is there is not trained again.
+    """
+    texts = job_texts(job)
+    folder = base_folder(job.base)
+    tokenizer = make_tokenizer(folder, (t.text for t in texts))
+    coded = encode(texts, tokenizer, job.training.max_pieces)
+    fold = np.array([t.fold for t in texts])
+    learnt = ~np.array([held_frame(t, job.seed) for t in texts])
+    plans = {f"fold{k}": np.flatnonzero((fold != k) & learnt) for k in sorted(set(fold[fold >= 0].tolist()))}
+    plans["encoder"] = np.flatnonzero(learnt)
+    for name, chosen in plans.items():
+        out = Path(job.output if name == "encoder" else job.work)
+        if (only is not None and name != only) or (out / f"{name}.files.json").is_file():
+            continue
+        settings = job.training
+        if name != "encoder":
+            settings = settings.model_copy(update={"epochs": settings.fold_epochs})
+        seed = derive_seed(job.seed, "encoder", name) % 2**31
+        torch.manual_seed(seed)  # the fresh heads
+        net = make_net(folder, tokenizer, job.positions)
+        train(net, coded, chosen, settings, seed, name)
+        files = export(net, tokenizer, out, name)
+        (out / f"{name}.files.json").write_text(json.dumps(files) + "\n", encoding="utf-8")
