@@ -71,12 +71,20 @@ def apply_surface(pieces: Sequence[Piece], surface: Surface) -> list[Piece]:
     lines = "\n" in "".join(piece.text for piece in pieces)
     joint = "\n\n" if lines else surface.joint
     if surface.before:
-        body.insert(0, Piece(" ".join(surface.before) + joint))
+        body.insert(0, Piece(_joined(surface.before, joint)))
     if surface.after:
-        body.append(Piece(joint + " ".join(surface.after)))
+        ends = body[-1].text.rstrip('"”’) ').endswith((".", "!", "?"))
+        body.append(Piece((joint if ends or joint != " " else "\n") + _joined(surface.after, "")))
     if surface.no_end and not body[-1].term:
         body[-1] = Piece(body[-1].text.rstrip(".!?"))
     return [Piece(_cased(p.text, surface), p.term, p.labelled) for p in body if p.text]
+
+
+def _joined(sentences: Sequence[str], end: str) -> str:
+    """Sentences in one line; what lacks an end mark gets one before the next."""
+    *first, last = sentences
+    closed = [text if text[-1] in ".!?" else f"{text}." for text in first]
+    return " ".join([*closed, last if last[-1] in ".!?" or end != " " else f"{last}."]) + end
 
 
 def _cased(text: str, surface: Surface) -> str:
