@@ -63,11 +63,11 @@ class Frame:
 
     @property
     def kind(self) -> str:
-        """`pair`, the role, or for frames without labelled mention `hateful` or `benign`."""
+        """`pair`, the role, or for frames without labelled mention `hateful`, `fair` (on a group) or `benign`."""
         if len(self.members) > 1:
             return "pair"
         member = self.members[0]
-        return member.role or PLAIN[not member.hateful]
+        return member.role or ("hateful" if member.hateful else "fair" if self.groups else "benign")
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from classifiers.examples.surface import Surface, apply_surface
 from curation.lexicon.entries import Entry
 from curation.seeding import derive_seed, unit_hash
 
-# Share of the draws by kind, chosen so that mentions outnumber uses a little and no kind is rare; a pair yields one
-# example a member.
+# Share of the draws by kind, chosen so that mentions outnumber uses, that the name of a group alone tells nothing, and
+# that no kind is rare; a pair yields one example a member.
 SHARES = {
-    "pair": 0.16, "use": 0.17, "quotation": 0.07, "explanation": 0.09, "counter_speech": 0.11, "reclaimed": 0.06,
-    "homonym": 0.08, "hateful": 0.11, "benign": 0.15,
+    "pair": 0.15, "use": 0.16, "quotation": 0.07, "explanation": 0.08, "counter_speech": 0.10, "reclaimed": 0.06,
+    "homonym": 0.07, "hateful": 0.10, "fair": 0.12, "benign": 0.09,
 }  # fmt: skip
 HELD_OUT_FRAMES = 0.15
 MAX_REDRAWS = 20  # of a frame whose texts have all been seen

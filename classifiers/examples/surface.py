@@ -16,7 +16,7 @@ from classifiers.examples.filling import Piece
 # Shares of the variations; chosen by eye so that about half of all texts stay as written.
 LOWER, UPPER, NO_END, SLIP, DISGUISE, EMOJI, STRAIGHT = 0.16, 0.02, 0.12, 0.10, 0.04, 0.06, 0.5
 UNQUOTED = 0.2  # quotation marks left out: they must not become the sign of a mention
-AROUND = (0.50, 0.20, 0.11, 0.08, 0.05, 0.03, 0.03)  # chance of 0, 1, … neutral sentences around a frame
+AROUND = (0.48, 0.20, 0.10, 0.07, 0.05, 0.03, 0.02, 0.02, 0.02, 0.01)  # chance of 0, 1, … neutral sentences around
 SLIP_KINDS = (0.35, 0.25, 0.15, 0.15, 0.10)  # swapped, lost, doubled, digits, spaced out
 EMOJIS = ("😂", "🙄", "😡", "🤷", "💯", "👍", "😅", "🔥", "😢", "👀", "🤔", "❤️")
 SWAPS = {"a": "4", "e": "3", "i": "1", "o": "0", "s": "5"}
