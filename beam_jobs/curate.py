@@ -19,7 +19,7 @@ from beam_jobs.manifest import build_manifest, check_limits
 from beam_jobs.measure import plan_tasks
 from beam_jobs.planning import Plan, earlier_index
 from beam_jobs.progress import Progress
-from beam_jobs.runners import RunnerSettings, Task, run_tasks
+from beam_jobs.runners import RunnerSettings, Task, reuse_memory, run_tasks
 from curation.errors import ConfigError, Problem
 
 # Below this much text a Python-heavy pass finishes sooner in threads: starting two worker processes and loading
@@ -52,6 +52,7 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
     Raises:
         ConfigError: the path holds a run of another fingerprint. StageError: a pass could not finish.
     """
+    reuse_memory()
     progress = progress or Progress()
     workers = plan.job.workers or os.cpu_count() or 1
     run = Run(plan, RunnerSettings(workers, beam_options), progress, [])

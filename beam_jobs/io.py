@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,29 +184,36 @@ class _Hashing:
         self.closed = True
 
 
+def writing_options(schema: pa.Schema, uncompressed: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Options of `pq.ParquetWriter` for the columns of `schema`: zstd level 1 where it pays.
+
+    A dictionary of whole texts or of hashes never pays (a quarter of the writing time, measured), nor do their
+    extremes; hashes do not compress at all.
+    """
+    hashes = {field.name for field in schema if field.type in (pa.uint64(), pa.binary(32))}
+    unlike = {"doc_id", "url", "text", "metadata", "text_sha256", *hashes}  # columns that hardly ever repeat a value
+    plain = uncompressed | hashes
+    codec = {field.name: "none" if field.name in plain else "zstd" for field in schema}
+    return {
+        "compression": codec,
+        "compression_level": {name: 1 for name in schema.names if name not in plain},
+        "use_dictionary": [name for name in schema.names if name not in unlike],
+        "write_statistics": [name for name in schema.names if name not in {"text", "metadata", *hashes}],
+    }
+
+
 class ParquetShard:
     """One Parquet file of a run, written batch by batch: each `write` is one row group.
 
-    The bytes are a function of the batches alone: zstd level 1, no statistics of the clock or the host.
+    The bytes are a function of the batches alone: nothing of the clock or the host is in them.
     """
 
-    def __init__(self, run: str, path: str, schema: pa.Schema, compression: str = "zstd") -> None:
+    def __init__(self, run: str, path: str, schema: pa.Schema, uncompressed: frozenset[str] = frozenset()) -> None:
+        """Args: uncompressed: columns that are read again soon, or whose size does not matter."""
         self.path, self.uri, self.schema, self.rows = path, join(run, path), schema, 0
         self._block = writing(self.uri)
         self._sink = _Hashing(self._block.__enter__())
-        level = 1 if compression == "zstd" else None
-        # A dictionary of whole texts never pays (a quarter of the writing time, measured), nor do their extremes.
-        texts = {"text", "metadata"} & set(schema.names)
-        plain = [name for name in schema.names if name not in texts] if texts else True
-        dictionary = [name for name in plain if name not in {"doc_id", "url"}] if isinstance(plain, list) else True
-        self._writer = pq.ParquetWriter(
-            self._sink,
-            schema,
-            compression=compression,
-            compression_level=level,
-            use_dictionary=dictionary,
-            write_statistics=plain,
-        )
+        self._writer = pq.ParquetWriter(self._sink, schema, **writing_options(schema, uncompressed))
 
     def write(self, table: pa.Table) -> None:
         if table.num_rows:
@@ -232,9 +239,14 @@ class ParquetShard:
 
 
 @contextmanager
-def parquet_shards(run: str, files: dict[str, tuple[str, pa.Schema]]) -> Iterator[dict[str, ParquetShard]]:
+def parquet_shards(
+    run: str, files: dict[str, tuple[str, pa.Schema]], uncompressed: Mapping[str, frozenset[str]] | None = None
+) -> Iterator[dict[str, ParquetShard]]:
     """Several shards at once, by key: (path below the run, schema). On an error none of them appears."""
-    shards = {key: ParquetShard(run, path, schema) for key, (path, schema) in files.items()}
+    plain = uncompressed or {}
+    shards = {
+        key: ParquetShard(run, path, schema, plain.get(key, frozenset())) for key, (path, schema) in files.items()
+    }
     try:
         yield shards
     except BaseException as error:

@@ -53,7 +53,8 @@ def measure_shard(task: Task, _: dict[str, Any]) -> None:
         files["lines"] = (layout.lines(shard), LINES)
     counts = {"documents": 0, "bytes": 0, "dead": 0, "lines": 0}
     dead_lines: list[bytes] = []
-    with io.parquet_shards(context.run, files) as shards:
+    plain = {"documents": frozenset({"text"})} if context.job.documents_compression == "none" else {}
+    with io.parquet_shards(context.run, files, plain) as shards:
         source = SOURCES.get(split.format)
         for raw in source.read(split, io.BeamOpener(), settings, context.job.reading):
             documents, emptied = _normalised(raw, split, context)

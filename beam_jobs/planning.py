@@ -20,6 +20,7 @@ from curation.sources import SOURCES, InputSettings, Split, format_of, splits_of
 from curation.sources.base import FileOpener
 
 SCORED = frozenset({"blocklist", "toxicity", "sentence", "context"})  # what `classifiers.scoring.Scorer` provides
+DOCUMENTS_SETTINGS = ("normalise", "reading", "split_mb", "documents_compression")  # that change documents/
 SIGNATURES = ("ngram", "bands", "rows", "seed", "near")  # settings of the duplicate search that change the index
 
 
@@ -158,7 +159,7 @@ def pass_fingerprints(
         }
         for item, setting in zip(inputs, settings, strict=True)
     ]
-    documents = {"files": files, "code": code_version()} | {k: plain[k] for k in ("normalise", "reading", "split_mb")}
+    documents = {"files": files, "code": code_version()} | {k: plain[k] for k in DOCUMENTS_SETTINGS}
     cheap = {
         prefix: {"filter": rule.filter.name, "settings": rule.measured_settings()}
         for prefix, rule in sorted(rules.items())

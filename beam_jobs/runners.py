@@ -8,6 +8,7 @@ Only that: no Read(), no file sink, no side input, no state, no timer, so that e
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -27,6 +28,8 @@ from curation.errors import HeadwaterError, Problem, StageError
 
 # Beam's own local runner, by name: `DirectRunner` first tries to download another runner's binary.
 LOCAL_RUNNER = "FnApiRunner"
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
+KEPT_BYTES = 512 << 20  # so much free memory at the end of the heap stays in the process
 # A task file has one JSON object a line; `weight` balances the lanes.
 Task = dict[str, Any]
 
@@ -244,11 +247,17 @@ def _kill_children() -> None:
 
 
 def reuse_memory() -> None:
-    """Take Arrow's memory from jemalloc where the wheel has it: peak 0.85 GB instead of 1.02 at 1 M documents."""
-    import pyarrow as pa
+    """Keep freed memory in the process: a fresh page costs more than what is done with it.
 
-    with contextlib.suppress(NotImplementedError):
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
+    Arrow's own pool (mimalloc) does so; glibc hands every large array back at once and maps the next one anew, zeroed
+    page by page. Measured, 80,000 documents of 2 KB in one thread: 460,000 page faults and 21 s of system time a
+    million documents before, 77,000 and 7 s after. Elsewhere than on glibc nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)  # arrays come from the heap, which keeps them
+        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(_M_ARENA_MAX, 1)  # one heap for all threads: the others are at most 64 MB
 
 
 def _quiet_logs() -> None:

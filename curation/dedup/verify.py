@@ -15,33 +15,46 @@ import numpy.typing as npt
 from numba import njit
 
 from curation.dedup.settings import DedupSettings
-from curation.kernels.shingles import U64
+from curation.kernels.shingles import U64, fill_table, in_table, table_slots
 from curation.kernels.text_batch import I64
 
 F64 = npt.NDArray[np.float64]
 
 
 @njit(nogil=True, cache=True)
-def sorted_jaccard(left: U64, right: U64, threshold: float) -> float:
-    """|A ∩ B| / |A ∪ B| of two sorted sets; 0.0 as soon as `threshold` is out of reach (0.0: always exact)."""
-    n, m = left.shape[0], right.shape[0]
+def fewest_common(n: int, m: int, threshold: float) -> int:
+    """How many elements sets of `n` and `m` must share at least for a Jaccard similarity of `threshold`.
+
+    More than `min(n, m)` when no number is enough. Compared as the quotient that is the similarity: products lost
+    pairs that sit exactly on the threshold (0.55 * 100 > 55).
+    """
+    common = min(int(threshold * (n + m) / (1.0 + threshold)), min(n, m) + 1)
+    while common > 0 and (common - 1) / (n + m - common + 1) >= threshold:
+        common -= 1
+    while common <= min(n, m) and common / (n + m - common) < threshold:
+        common += 1
+    return common
+
+
+@njit(nogil=True, cache=True)
+def jaccard_with(table: U64, n: int, other: U64, threshold: float) -> float:
+    """|A ∩ B| / |A ∪ B| of the `n` values in `table` and the distinct ones of `other`; 0.0 when below `threshold`.
+
+    It stops as soon as the threshold is out of reach.
+    """
+    m = other.shape[0]
     if n == 0 or m == 0:
         return 0.0
-    # The intersection is at most the smaller set, the union at least the larger. A quotient, like the result: with
-    # `threshold * max(n, m)` rounding lost pairs that sit exactly on the threshold (0.55 * 100 > 55).
-    if min(n, m) / max(n, m) < threshold:
+    may_miss = m - fewest_common(n, m, threshold)
+    if may_miss < 0:
         return 0.0
-    i = j = common = 0
-    while i < n and j < m:
-        a, b = left[i], right[j]
-        if a == b:
-            common += 1
-            i += 1
-            j += 1
-        elif a < b:
-            i += 1
-        else:
-            j += 1
+    missed = 0
+    for i in range(m):
+        if not in_table(other[i], table):
+            missed += 1
+            if missed > may_miss:
+                return 0.0
+    common = m - missed
     similarity: float = common / (n + m - common)
     return similarity
 
@@ -53,7 +66,7 @@ class Candidates:
     starts: I64
     fixed: npt.NDArray[np.bool_]  # kept by an earlier run: always stays
     bands: U64  # (members, bands): used only in components larger than `all_pairs_up_to`
-    shingles: U64  # flat; member i is `shingles[begins[i]:ends[i]]`, sorted and unique
+    shingles: U64  # flat; member i is `shingles[begins[i]:ends[i]]`, each once
     begins: I64
     ends: I64
 
@@ -74,6 +87,11 @@ def _walk(
 ) -> tuple[int, int]:
     comparisons = 0
     capped = 0
+    longest = 0
+    for i in range(begins.shape[0]):
+        longest = max(longest, ends[i] - begins[i])
+    scratch = np.empty(table_slots(longest), np.uint64)
+    ignored = np.empty(longest, np.uint64)
     for c in range(starts.shape[0] - 1):
         begin, end = starts[c], starts[c + 1]
         small = end - begin <= all_pairs_up_to
@@ -83,7 +101,10 @@ def _walk(
             best = 0.0
             best_leader = -1
             tried = 0
-            if not fixed[i]:
+            own = ends[i] - begins[i]
+            table = scratch[: table_slots(own)]
+            if not fixed[i] and count:
+                fill_table(shingles[begins[i] : ends[i]], table, ignored)
                 for position in range(count):
                     leader = leaders[position]
                     if not small:
@@ -93,11 +114,7 @@ def _walk(
                         if not _share_a_band(bands, i, leader):
                             continue
                     tried += 1
-                    similarity = sorted_jaccard(
-                        shingles[begins[i] : ends[i]],
-                        shingles[begins[leader] : ends[leader]],
-                        max(threshold, best),
-                    )
+                    similarity = jaccard_with(table, own, shingles[begins[leader] : ends[leader]], max(threshold, best))
                     if similarity > best:  # ties stay with the more preferred document, which comes first
                         best = similarity
                         best_leader = leader

@@ -6,6 +6,7 @@ import random
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from jobs import CHEAP_ARMS, copies, corpus, deal, digests, kept_ids, manifest_of, rows_of, run_job, write_jsonl
 
@@ -110,3 +111,19 @@ def test_documents_without_ids_get_the_same_ones_wherever_they_lie(tmp_path: Pat
     again = run_job([deal(tmp_path / "many", rows, 5) / "*.jsonl"], tmp_path / "out-2", arms=["raw"])
 
     assert sorted(kept_ids(once, "raw")) == sorted(kept_ids(again, "raw"))
+
+
+def test_how_documents_are_stored_changes_nothing_else(folder: Path, reference: Path, tmp_path: Path) -> None:
+    """Uncompressed where they are read again at once; zstd for those who would rather have the room."""
+    packed = run_job([folder / "*.jsonl"], tmp_path, documents_compression="zstd")
+    codecs = {}
+    for run in (reference, packed):
+        text = pq.ParquetFile(run / "documents/part-00000.parquet").metadata.row_group(0).column(1)
+        codecs[text.path_in_schema, text.compression] = None
+    other = {"manifest.json", "report.html"}
+
+    assert list(codecs) == [("text", "UNCOMPRESSED"), ("text", "ZSTD")]
+    assert rows_of(packed, "documents") == rows_of(reference, "documents")
+    assert {k: v for k, v in digests(packed).items() if k not in other and not k.startswith("documents/")} == {
+        k: v for k, v in digests(reference).items() if k not in other and not k.startswith("documents/")
+    }

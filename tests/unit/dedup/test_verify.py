@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -13,11 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.dedup.settings import DedupSettings
-from curation.dedup.verify import Candidates, preference_order, sorted_jaccard, verify
+from curation.dedup.verify import Candidates, fewest_common, jaccard_with, preference_order, verify
+from curation.kernels.shingles import fill_table, table_slots
 
 
 def jaccard(left: frozenset[int], right: frozenset[int]) -> Fraction:
     return Fraction(len(left & right), len(left | right)) if left | right else Fraction(0)
+
+
+def jaccard_of_sets(left: Iterable[int], right: Iterable[int], threshold: float) -> float:
+    """Through the code that ships; the right set in descending order, since no order is asked for."""
+    values, other = np.array(sorted(left), np.uint64), np.array(sorted(right, reverse=True), np.uint64)
+    table = np.empty(table_slots(len(values)), np.uint64)
+    count = fill_table(values, table, values.copy())
+    return float(jaccard_with(table, count, other, threshold))
 
 
 @dataclass(frozen=True)
@@ -240,8 +250,8 @@ def test_a_pair_exactly_at_the_threshold_is_a_duplicate_whatever_its_size() -> N
             if percent * size % 100 == 0:
                 whole = np.arange(size, dtype=np.uint64)
                 part = whole[: percent * size // 100]
-                assert sorted_jaccard(part, whole, percent / 100) == percent / 100
-                assert sorted_jaccard(whole, part, percent / 100) == percent / 100
+                assert jaccard_of_sets(part, whole, percent / 100) == percent / 100
+                assert jaccard_of_sets(whole, part, percent / 100) == percent / 100
 
 
 @given(st.frozensets(st.integers(0, 2**64 - 1)), st.frozensets(st.integers(0, 2**64 - 1)), st.floats(0, 1))
@@ -249,10 +259,17 @@ def test_jaccard_is_exact_or_nothing_when_it_is_below_the_threshold(
     left: frozenset[int], right: frozenset[int], threshold: float
 ) -> None:
     truth = float(jaccard(left, right))
-    found = sorted_jaccard(np.array(sorted(left), np.uint64), np.array(sorted(right), np.uint64), threshold)
+    assert jaccard_of_sets(left, right, threshold) == (truth if truth >= threshold else 0.0)
+    assert jaccard_of_sets(left, right, 0.0) == truth
 
-    assert found == truth or (found == 0.0 and truth < threshold)
-    assert sorted_jaccard(np.array(sorted(left), np.uint64), np.array(sorted(right), np.uint64), 0.0) == truth
+
+@given(st.integers(1, 300), st.integers(1, 300), THRESHOLDS | st.floats(0, 1))
+def test_the_fewest_common_elements_are_the_first_whose_quotient_reaches_the_threshold(
+    n: int, m: int, threshold: float
+) -> None:
+    enough = [common for common in range(min(n, m) + 1) if common / (n + m - common) >= threshold]
+
+    assert fewest_common(n, m, threshold) == (enough[0] if enough else min(n, m) + 1)
 
 
 def test_members_of_one_component_lie_together_from_the_most_to_the_least_preferred() -> None:

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from curation.kernels import unicode_tables
 from curation.kernels.shingles import (
     band_hashes,
+    fill_table,
+    in_table,
     minhash,
     permutations,
     shingle_sets,
+    table_slots,
     word_hashes,
 )
 from curation.kernels.text_batch import TextBatch
@@ -95,9 +98,10 @@ def plain_shingle_hash(words: tuple[str, ...]) -> int:
 
 
 def sets_of(batch: TextBatch, ngram: int) -> Iterator[list[int]]:
+    """Of each text the sorted set."""
     flat, offsets = shingle_sets(batch, ngram)
     for a, b in pairwise(offsets):
-        yield flat[a:b].tolist()
+        yield sorted(flat[a:b].tolist())
 
 
 def known(text: str) -> bool:
@@ -163,7 +167,25 @@ def test_chosen_rows_have_the_sets_they_have_alone() -> None:
     flat, offsets = shingle_sets(batch, 3, rows)
     everything = list(sets_of(batch, 3))
 
-    assert [flat[a:b].tolist() for a, b in pairwise(offsets)] == [everything[r] for r in rows]
+    assert [sorted(flat[a:b].tolist()) for a, b in pairwise(offsets)] == [everything[r] for r in rows]
+
+
+def test_a_shingle_stands_where_the_text_has_it_first() -> None:
+    flat, _ = shingle_sets(TextBatch.of(["c a b a c d a"]), 1)
+
+    assert flat.tolist() == [plain_shingle_hash((word,)) for word in ("c", "a", "b", "d")]
+
+
+@given(st.lists(st.integers(0, 40) | st.integers(0, 2**64 - 1), max_size=60))
+def test_a_table_holds_what_was_put_in_and_nothing_else(values: list[int]) -> None:
+    given_values = np.array(values, np.uint64)
+    table = np.empty(table_slots(len(values)), np.uint64)
+    distinct = np.empty(len(values), np.uint64)
+    count = fill_table(given_values, table, distinct)
+
+    assert distinct[:count].tolist() == list(dict.fromkeys(values))
+    for value in {*values, *range(50), 2**64 - 1}:
+        assert bool(in_table(np.uint64(value), table)) == (value in values)
 
 
 def test_no_rows_have_no_sets() -> None:
