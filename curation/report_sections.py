@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.audit import MIN_GROUP, AuditRow
-from curation.audit import number as ratio_text
+from curation.audit_table import number as ratio_text
 from curation.dedup.curve import match_probability, midpoint
 from curation.finished_run import FinishedRun
 from curation.inspect_run import case_spans, masked_texts
@@ -173,7 +173,7 @@ def audit_section(data: ReportData) -> str:
     if not found.rows:
         return "".join(parts) + "<p class='dim'>No arm removes anything but duplicates from groups this large.</p>"
     for arm in dict.fromkeys(row.arm for row in found.rows):
-        rows = [row for row in found.rows if row.arm == arm]
+        rows = [row for row in found.rows if row.arm == arm and not row.filter]
         plot = ratios([(_group(row), row.ratio, row.low, row.high) for row in rows], f"removal ratios of {arm}")
         opened = " open" if arm == data.flagged_arm else ""
         numbers = table(AUDIT_HEAD, [_cells(row) for row in rows], (1, 2, 3, 5, 6, 7))

@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from small_run import build_run
 
-from curation.audit import MIN_GROUP, Audit, AuditRow, audit, table_text
+import curation.audit
+from curation.audit import MIN_GROUP, TOPIC, YARDSTICK, Audit, AuditRow, audit
+from curation.audit_table import table_text
 from curation.bootstrap import interval, poisson_weights, ratio_of, resampled_counts, resampled_sums
 from curation.cli import main
 from curation.dialect import AAE, TABLE, WAE, dialect_groups, topic_shares
@@ -19,6 +23,7 @@ from curation.kernels.text_batch import TextBatch
 from curation.kernels.words import terms
 from curation.lexicon.entries import load_lexicon
 from curation.lexicon.matcher import Matcher
+from curation.strata import adjusted_ratio, strata
 
 AAE_TEXT = "she finna go to the crib wit her fam and we bout to pull up cuz they been cookin all day"
 WAE_TEXT = "my sister and I went hiking in the mountains and I am so excited to see the new season this weekend"
@@ -158,15 +163,113 @@ def test_the_verb_prints_what_it_found(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["audit", run, "--documents", "0"]) == 2
 
 
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small run, with groups of two documents large enough to compare."""
+    monkeypatch.setattr(curation.audit, "MIN_GROUP", 2)
+    return build_run(tmp_path)
+
+
+def test_sources_are_compared_with_all_others(counted: Path) -> None:
+    rows = [row for row in audit(load_run(str(counted))).rows if row.kind == "source" and row.arm == "curated"]
+
+    # Without the two duplicates: forum loses `use` of two, web loses `unscored` of four.
+    assert [(row.group, row.removed, row.documents, row.reference, row.ratio) for row in rows] == [
+        ("forum", 1, 2, "all other sources", 2.0),
+        ("web", 1, 4, "all other sources", 0.5),
+    ]
+
+
+def test_each_filter_of_an_arm_has_rows_of_its_own_and_each_reason_when_asked(counted: Path) -> None:
+    run = load_run(str(counted))
+    sample = curation.audit._sample(
+        run, {s: run.verdicts(s) for s in range(2)}, {s: run.duplicate_rows(s) for s in range(2)}, 10, 10, "filter"
+    )
+    by_reason = curation.audit._sample(
+        run, {s: run.verdicts(s) for s in range(2)}, {s: run.duplicate_rows(s) for s in range(2)}, 10, 10, "reason"
+    )
+
+    # The arm `blocklist` has one filter beside deduplication, so its rows would say the same twice.
+    assert {unit: int(mask.sum()) for unit, mask in sample.removed.items()} == {
+        ("raw", ""): 0, ("blocklist", ""): 2, ("curated", ""): 2, ("curated", "context"): 2,
+    }  # fmt: skip
+    assert {unit[1]: int(mask.sum()) for unit, mask in by_reason.removed.items() if unit[1]} == {
+        "blocklist.listed_word": 2, "context.failed": 1, "context.use": 1,
+    }  # fmt: skip
+
+
+def test_the_word_list_is_the_yardstick_of_a_run_that_does_not_apply_it(counted: Path) -> None:
+    run = load_run(str(counted))
+    assert not any(arm == YARDSTICK for arm in {row.arm for row in audit(run).rows})
+    del run.manifest["arms"]["blocklist"]
+    sample = curation.audit._sample(
+        run, {s: run.verdicts(s) for s in range(2)}, {s: run.duplicate_rows(s) for s in range(2)}, 10, 10, "filter"
+    )
+    texts = sample.texts.to_pylist()
+
+    assert [texts[at].split()[0] for at in np.flatnonzero(sample.removed[YARDSTICK, ""])] == ["Go", "The"]
+
+
+def test_a_topic_is_read_from_the_metadata_whatever_stands_around_it() -> None:
+    metadata = ['{"a":1,"topic_id":12,"w":0.1}', '{"topic":"Food & Dining"}', '{"topics":3}', None]
+    found = pc.struct_field(pc.extract_regex(pa.array(metadata), TOPIC), "topic")
+
+    assert found.to_pylist() == ["12", "Food & Dining", None, None]
+
+
+def test_the_adjusted_ratio_compares_documents_of_one_source_and_length() -> None:
+    # Two strata. The reference removes 10 % of the short and 40 % of the long; the group is short (80) and long (20),
+    # so the reference's rates would remove 8 + 8 of it; 24 were removed: 1.5. The plain ratio is 0.24 / 0.34 = 0.71.
+    stratum = np.repeat([0, 1, 0, 1], [80, 20, 200, 800])
+    group = np.repeat([True, False], [100, 1000])
+    removed = np.zeros(1100, bool)
+    for first, count in ((0, 12), (80, 12), (100, 20), (300, 320)):
+        removed[first : first + count] = True
+    found = adjusted_ratio(group, ~group, removed, stratum, seed=1)
+
+    assert found.ratio == pytest.approx(1.5)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.9 < found.low < 1.2 < 1.8 < found.high < 2.4
+
+
+def test_documents_without_any_reference_like_them_are_left_out_of_the_adjusted_ratio() -> None:
+    stratum = np.array([0, 0, 1, 1, 0, 0])
+    group = np.array([1, 1, 1, 1, 0, 0], bool)
+    removed = np.array([1, 0, 1, 1, 1, 1], bool)
+
+    assert adjusted_ratio(group, ~group, removed, stratum, seed=1).ratio == pytest.approx(0.5)
+    assert adjusted_ratio(group, ~group, np.zeros(6, bool), stratum, seed=1).ratio is None
+
+
+def test_strata_are_of_source_and_length() -> None:
+    found = strata(np.array([0, 0, 0, 1]), np.array([10, 63, 64, 10]))
+
+    assert found[0] == found[1]
+    assert len({*found.tolist()}) == 3
+
+
+def test_a_group_of_which_nothing_was_removed_has_an_upper_bound() -> None:
+    row = curation.audit._row(("a", ""), ("source", "rest"), "g", (0, 100), (50, 1000), 0.0, 0.0, 0.0)
+
+    assert (row.low, row.high) == (0.0, pytest.approx(3.689 / 100 / 0.05))
+
+
 def test_the_table_names_rates_reference_and_interval() -> None:
-    row = AuditRow("curated", "identity: religion", "muslim", "christian", 200, 30, 400, 20, 3.0, 1.8, 5.1)
-    found = Audit([row], 10_000, 10_000, ["race: romani"])
+    row = AuditRow("curated", "identity: race", "romani", "white", 200, 30, 400, 20, 3.0, 1.8, 5.1)
+    of_filter = AuditRow("curated", "source", "web", "rest", 9, 1, 8, 2, 0.4, None, 2.0, "context", 0.5, 0.1, 1.0)
+    found = Audit([row, of_filter], 10_000, 10_000, ["race: asian"])
 
     assert table_text(found).splitlines() == [
         "10,000 documents without duplicates; dialect and identity by a sample of 10,000",
         f"1 groups of fewer than {MIN_GROUP} documents are left out (--json names them)",
+        "adjusted: against reference documents of the same source and length; intervals are 95 % bootstrap",
         "",
         "arm `curated`",
-        "  group             documents  removed    rate  reference   rate  ratio  95 % interval",
-        "  religion: muslim        200       30  15.00%  christian  5.00%   3.00   1.80 to 5.10",
+        "  group         documents  removed    rate  reference   rate  ratio      interval  adjusted  interval",
+        "  race: romani        200       30  15.00%  white      5.00%   3.00  1.80 to 5.10         –    – to –",
+        "",
+        "arm `curated`, `context`",
+        "  group        documents  removed    rate  reference    rate  ratio   interval  adjusted      interval",
+        "  source: web          9        1  11.11%  rest       25.00%   0.40  – to 2.00      0.50  0.10 to 1.00",
     ]
