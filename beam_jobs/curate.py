@@ -14,6 +14,7 @@ from beam_jobs import io, layout
 from beam_jobs.context import RunContext, save_job
 from beam_jobs.decide import sample_thresholds
 from beam_jobs.dedup import IndexShard, run_dedup
+from beam_jobs.job_server import job_server
 from beam_jobs.line_dedup import run_line_dedup
 from beam_jobs.manifest import build_manifest, check_limits
 from beam_jobs.measure import plan_tasks
@@ -71,7 +72,8 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
         progress.say(f"{plan.run} is finished already")
         _point_latest(plan)
         return plan.run
-    with io.only_process(plan.run):
+    with io.only_process(plan.run), job_server(beam_options) as options:
+        run.runner = RunnerSettings(workers, options)
         _run_passes(run, manifest_uri)
     _point_latest(plan)
     return plan.run

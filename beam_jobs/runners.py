@@ -12,6 +12,7 @@ import ctypes
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,9 @@ from curation.errors import HeadwaterError, Problem, StageError
 LOCAL_RUNNER = "FnApiRunner"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 KEPT_BYTES = 512 << 20  # so much free memory at the end of the heap stays in the process
+# How Spark and Flink report through Beam: the cause after these words, then the frames of the Java stack.
+JOB_FAILED = " failed in state FAILED: "
+JAVA_FRAME = re.compile(r"(at )?[\w.$]+(/[\w.$]+)?\.[\w$<>]+\([\w$]+(\.java|\.scala|\.kt| )|\.\.\. \d+ more")
 # A task file has one JSON object a line; `weight` balances the lanes.
 Task = dict[str, Any]
 
@@ -191,8 +195,10 @@ def run_pipeline(name: str, build: Callable[[Any], None], pipeline: Any, errors_
 def _last_line(error: BaseException) -> str:
     """The error's last line, and where it was raised when a worker's traceback says so."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not JAVA_FRAME.match(line)]
     places = [line for line in lines if line.startswith('File "') and "apache_beam" not in line]
     message = lines[-1] if lines else type(error).__name__
+    message = next((line.partition(JOB_FAILED)[2] for line in lines if JOB_FAILED in line), message)
     ours = [number for number, line in enumerate(lines) if line.startswith("curation.errors.")]
     if ours:  # a message of several lines
         return "\n".join(lines[ours[-1] :]).partition(": ")[2]
