@@ -12,6 +12,7 @@ from typing import Any
 
 from beam_jobs import io, layout
 from beam_jobs.context import RunContext, save_job
+from beam_jobs.dataflow import check_dataflow
 from beam_jobs.decide import sample_thresholds
 from beam_jobs.dedup import IndexShard, run_dedup
 from beam_jobs.job_server import job_server
@@ -72,6 +73,7 @@ def curate(plan: Plan, beam_options: tuple[str, ...] = (), progress: Progress | 
         progress.say(f"{plan.run} is finished already")
         _point_latest(plan)
         return plan.run
+    check_dataflow(beam_options, plan.run, [item["uri"] for item in plan.inputs])
     with io.only_process(plan.run), job_server(beam_options) as options:
         run.runner = RunnerSettings(workers, options)
         _run_passes(run, manifest_uri)

@@ -70,11 +70,36 @@ def match(pattern: str) -> list[str]:
     """Files that match a path, glob or URI, sorted; a local directory matches itself."""
     if is_local(pattern):
         return sorted(glob.glob(local_path(pattern), recursive=True))
-    return sorted(found.path for found in _filesystems().match([pattern])[0].metadata_list)
+    try:
+        return sorted(found.path for found in _filesystems().match([pattern])[0].metadata_list)
+    except (OSError, ValueError, AssertionError) as error:
+        raise unreachable(pattern, error) from error
 
 
 def exists(uri: str) -> bool:
-    return os.path.exists(local_path(uri)) if is_local(uri) else bool(_filesystems().exists(uri))
+    """Raises StageError where the store itself cannot be asked."""
+    if is_local(uri):
+        return os.path.exists(local_path(uri))
+    try:
+        return bool(_filesystems().exists(uri))
+    except (OSError, ValueError, AssertionError) as error:
+        raise unreachable(uri, error) from error
+
+
+def unreachable(uri: str, error: Exception) -> StageError:
+    """A remote store that cannot be listed or asked: which of its three usual causes it is."""
+    scheme = uri.partition("://")[0]
+    said = " ".join(str(error).split())
+    if isinstance(error, ValueError | AssertionError):
+        extra = {"s3": "aws", "gs": "gcp"}.get(scheme, scheme)
+        hint = f"pip install 'headwater[{extra}]'" if extra != scheme else None
+        problem = Problem("no-filesystem", f"nothing here opens `{uri}`", None, "a scheme that Beam knows", hint)
+    elif "redential" in said:
+        hint = "AWS: AWS_ACCESS_KEY_ID or ~/.aws/credentials; Google: gcloud auth application-default login"
+        problem = Problem("no-credentials", f"there are no credentials for `{uri}`", None, None, hint)
+    else:
+        problem = Problem("unreadable-input", f"cannot read `{uri}`: {said[:300]}")
+    return StageError(problem)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -357,11 +382,9 @@ def input_files(pattern: str) -> list[str]:
 
 def _below(folder: str) -> list[str]:
     """The data files below a remote folder; none when it is a file or missing."""
-    from apache_beam.io.filesystem import BeamIOError
-
     root = join(folder, "")
     try:
         listing = match(root + "**")
-    except BeamIOError:  # a file system with folders refuses to list a file; the match by name speaks then
+    except StageError:  # a file system with folders refuses to list a file; the match by name speaks then
         return []
     return [root + name for name in data_files(uri.removeprefix(root) for uri in listing)]

@@ -129,8 +129,11 @@ def _files(job: CurateJob, where: str) -> tuple[list[tuple[str, InputSettings]],
             for uri in io.input_files(setting.path):
                 found.setdefault(uri, setting)
         except StageError as error:
-            message = f"`{setting.path}` matches no file"
-            problems += [replace(p, message=message, where=f"{where}: input.{index}") for p in error.problems]
+            absent = f"`{setting.path}` matches no file"
+            problems += [
+                replace(p, message=absent if p.code == "no-input" else p.message, where=f"{where}: input.{index}")
+                for p in error.problems
+            ]
     return sorted(found.items(), key=lambda item: (item[0].rsplit("/", 1)[-1], item[0])), problems
 
 

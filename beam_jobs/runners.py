@@ -25,6 +25,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_jobs import io
+from beam_jobs.dataflow import resource_hints
 from curation.errors import HeadwaterError, Problem, StageError
 
 # Beam's own local runner, by name: `DirectRunner` first tries to download another runner's binary.
@@ -146,9 +147,10 @@ def run_tasks(
     io.remove_tree(errors_uri)
 
     def build(pipeline: Any) -> None:
-        _ = spread_tasks(pipeline, name, run, tasks, runner) | name >> beam.ParDo(
-            _RunLane(function, context, errors_uri)
-        ).with_output_types(int)
+        work = beam.ParDo(_RunLane(function, context, errors_uri)).with_output_types(int)
+        hints = resource_hints(name, runner.beam_options)
+        tasks_of_lanes = spread_tasks(pipeline, name, run, tasks, runner)
+        _ = tasks_of_lanes | name >> (work.with_resource_hints(**hints) if hints else work)
 
     alone = runner.is_local and len(tasks) == 1
     solo = RunnerSettings(1, runner.beam_options) if alone else runner
