@@ -3,7 +3,7 @@
 #   make test    install the development extras, lint, run the whole default test suite (under 15 minutes)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench readme sample constraints clean
+.PHONY: spark-parts flink-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
 
 # The first interpreter between 3.11 and 3.13 that really starts (a shim on the path may not).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -67,3 +67,19 @@ constraints: $(VENV)/.dev-installed
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A local Spark or Flink cluster, by package name (PyPI, Maven; Java and Maven have to be there): up to 700 MB, once.
+spark-parts flink-parts: $(VENV)/.base-installed
+	$(BIN)/python -m beam_jobs.deploy.parts $(@:-parts=)
+
+# The sample corpus on such a cluster; says whether the bytes are those of a run on one machine.
+spark-demo flink-demo: $(VENV)/.base-installed
+	$(BIN)/python -m beam_jobs.deploy.demo $(@:-demo=)
+
+# Tests that need Google's and Amazon's client libraries, in an environment of their own: with them installed, every
+# start of Beam takes 5 processor seconds instead of 1.
+cloud-test: | $(BIN)/python
+	test -x .venv-cloud/bin/python || $(BIN)/python -m venv .venv-cloud
+	.venv-cloud/bin/python -m pip install -q -c constraints.txt -c beam_jobs/deploy/requirements.txt \
+	  -e '.[dev,gcp,aws]' 'moto[server]==5.2.5'
+	.venv-cloud/bin/python -m pytest tests/unit/beam_jobs/test_dataflow.py tests/integration/test_object_store.py

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -126,9 +126,9 @@ class JobServer:
         if problem.code != "pass-failed":
             return problem
         text = "\n".join([problem.message, *self.lines])
-        for pattern, code, message, hint in KNOWN_FAILURES:
+        for pattern, known in KNOWN_FAILURES:
             if re.search(pattern, text):
-                return Problem(code, f"{message} ({problem.message[:300]})", problem.where, None, hint)
+                return replace(known, message=f"{known.message} ({problem.message[:300]})", where=problem.where)
         return problem
 
     def stop(self) -> None:
@@ -142,43 +142,55 @@ class JobServer:
             self.process.wait()
 
 
-# (what the engine says, code, what it means, what to do)
+# What the engine says → what it means and what to do.
 KNOWN_FAILURES = (
     (
         r"No module named '(beam_jobs|curation|classifiers)|ModuleNotFoundError",
-        "worker-without-package",
-        "a worker lacks a Python package that the passes need",
-        "install the same version of this package, with the same extras, on every node or into the image",
+        Problem(
+            "worker-without-package",
+            "a worker lacks a Python package that the passes need",
+            hint="install the same version of this package, with the same extras, on every node or into the image",
+        ),
     ),
     (
         r"Cannot run program|error=2, No such file",
-        "no-worker",
-        "a node cannot start the worker command",
-        f"install the package at the same place on every node: it brings `{WORKER_COMMAND}`",
+        Problem(
+            "no-worker",
+            "a node cannot start the worker command",
+            hint=f"install the package at the same place on every node: it brings `{WORKER_COMMAND}`",
+        ),
     ),
     (
         r"Process died with exit code|process exited with code",
-        "worker-died",
-        "worker processes on a node end as soon as they start",
-        "run the command of --environment_config by hand on a node: is the package installed there?",
+        Problem(
+            "worker-died",
+            "worker processes on a node end as soon as they start",
+            hint="run the command of --environment_config by hand on a node: is the package installed there?",
+        ),
     ),
     (
         r"serialVersionUID|InvalidClassException|ClassCastException: cannot assign instance of",
-        "other-cluster-version",
-        "the cluster runs another version of the engine than the job server was built for",
-        "Spark 3.5 for the job server `spark-3`; for Flink the version that --flink_version names",
+        Problem(
+            "other-cluster-version",
+            "the cluster runs another version of the engine than the job server was built for",
+            hint="Spark 3.5 for the job server `spark-3`; for Flink the version that --flink_version names",
+        ),
     ),
     (
         r"Master removed our application|stopped SparkContext",
-        "no-executors",
-        "the Spark cluster gave up on this run: its executors could not be started or died",
-        "the logs of the Spark workers say why",
+        Problem(
+            "no-executors",
+            "the Spark cluster gave up on this run: its executors could not be started or died",
+            hint="the logs of the Spark workers say why",
+        ),
     ),
     (
         r"All masters are unresponsive|Could not connect to spark://",
-        "no-master",
-        "the Spark master stopped answering",
-        "start it, then run the same command again: finished shards are not redone",
+        Problem(
+            "no-master",
+            "the Spark master stopped answering",
+            hint="start it, then run the same command again: finished shards are not redone",
+        ),
     ),
 )
 
