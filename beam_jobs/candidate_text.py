@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numba import njit
 
 from beam_jobs import io
@@ -23,8 +22,7 @@ def write_shingles(prefix: str, documents_uri: str, rows: I64, partition: I64, n
     """Shingle sets of `rows` (sorted) of one documents file, in the order of (partition, row)."""
     sets: list[U64] = []
     lengths: list[I64] = []
-    with io.BeamOpener().open(documents_uri) as stream:
-        file = pq.ParquetFile(stream)
+    with io.parquet_file(documents_uri) as file:
         first = 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows

@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import sys
+import threading
+from importlib import import_module
 from typing import Any
 
 from beam_jobs.config import CurateJob
@@ -87,10 +89,17 @@ def run_plan(args: argparse.Namespace) -> int:
 def run_curate(args: argparse.Namespace) -> int:
     """Run the job; the run's path is the last line on stdout."""
     from beam_jobs import io, layout
+
+    # Importing Beam takes a second and holds the interpreter; hashing the inputs does not.
+    importing = threading.Thread(target=import_module, args=("beam_jobs.curate",))
+    importing.start()
+    try:
+        plan = load_plan(args)
+    finally:
+        importing.join()
     from beam_jobs.curate import curate
     from beam_jobs.progress import Progress
 
-    plan = load_plan(args)
     run = curate(plan, tuple(args.beam_options), Progress(quiet=args.quiet))
     manifest_uri = io.join(run, layout.MANIFEST)
     if args.json:

@@ -49,12 +49,10 @@ def _documents_and_signals(
             files["signals"].write(signals)
             yield documents, signals
         return
-    opener = io.BeamOpener()
     with (
-        opener.open(io.join(context.run, layout.documents(shard))) as documents_stream,
-        opener.open(io.join(context.run, layout.signals(shard))) as signals_stream,
+        io.parquet_file(io.join(context.run, layout.documents(shard))) as documents_file,
+        io.parquet_file(io.join(context.run, layout.signals(shard))) as signals_file,
     ):
-        documents_file, signals_file = pq.ParquetFile(documents_stream), pq.ParquetFile(signals_stream)
         for group in range(documents_file.num_row_groups):
             yield documents_file.read_row_group(group), signals_file.read_row_group(group)
 
@@ -111,8 +109,8 @@ def _decide_batch(
 
 def _sha256_hex(context: RunContext, shard: int) -> pa.Array:
     """sha256 of every normalised text of a shard, as the measure pass found it, in hexadecimal."""
-    with io.BeamOpener().open(io.join(context.run, layout.index(shard))) as stream:
-        column = pq.ParquetFile(stream).read(columns=["sha256"])["sha256"].combine_chunks()
+    with io.parquet_file(io.join(context.run, layout.index(shard))) as file:
+        column = file.read(columns=["sha256"])["sha256"].combine_chunks()
     if not len(column):
         return pa.array([], pa.string())
     digits = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), "<u2")

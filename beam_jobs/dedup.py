@@ -1,6 +1,6 @@
 """Pass 2, dedup: index/ of all shards → duplicates/ of all shards.
 
-1 bands     one group of bands at a time: packed (bucket, row key) → GroupByKey over partitions → star edges, on disk;
+1 bands     by groups of bands: packed (bucket, row key) → GroupByKey over partitions → star edges, on disk;
 2 components connected components of all edges, on the driver (16 bytes an edge);
 3 shingles  per shard: shingle sets of the documents that must be compared, laid out by partition;
 4 verify    per partition of whole components: exact Jaccard, one rule for who stays (`curation.dedup.verify`);
@@ -13,7 +13,7 @@ they cost one edge each and only one of them is ever compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,12 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_jobs import io, layout
 from beam_jobs.candidate_text import gather_shingles, write_shingles
 from beam_jobs.context import RunContext, load_context
 from beam_jobs.packed import PackByPartition, unpack
-from beam_jobs.runners import RunnerSettings, Task, run_pipeline, run_tasks, spread_tasks
+from beam_jobs.runners import RunnerSettings, Task, run_pipelines, run_tasks, spread_tasks
 from curation.dedup.candidates import bucket_edges, components, row_keys, row_of, shard_of
 from curation.dedup.settings import DedupSettings
 from curation.dedup.verify import Candidates, preference_order, verify
@@ -67,12 +66,12 @@ class _EmitBands(beam.DoFn):  # type: ignore[misc]
     def process(self, lane: tuple[int, Iterable[bytes]]) -> Iterator[tuple[U64, U64]]:
         for line in lane[1]:
             task = json.loads(line)
-            with io.BeamOpener().open(task["uri"]) as stream:
-                table = pq.ParquetFile(stream).read(columns=list(self.columns))
+            with io.parquet_file(task["uri"]) as file:
+                table = file.read(columns=list(self.columns))
             rows = np.arange(table.num_rows)
             if task["duplicates"] is not None:
-                with io.BeamOpener().open(task["duplicates"]) as stream:
-                    rows = np.setdiff1d(rows, pq.ParquetFile(stream).read(columns=["row"])["row"].to_numpy())
+                with io.parquet_file(task["duplicates"]) as file:
+                    rows = np.setdiff1d(rows, file.read(columns=["row"])["row"].to_numpy())
             keys = row_keys(task["shard"], rows)
             for name in self.columns:
                 buckets = content_hash(table[name])[:, 0] if name == "sha256" else table[name].to_numpy()
@@ -134,11 +133,15 @@ def run_dedup(context: RunContext, shards: list[IndexShard], runner: RunnerSetti
 
 
 def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSettings) -> None:
-    """Step 1: the shuffle, one group of bands at a time."""
+    """Step 1: the shuffle, one group of bands at a time on each local worker."""
     settings = context.job.dedup
     rows = max(1, sum(shard.rows for shard in shards))
     columns = ["sha256"] + [f"band_{band:03d}" for band in range(settings.bands if settings.near else 0)]
     size = max(1, ROWS_A_GROUP // rows)
+    pipelines: list[tuple[Callable[[Any], None], Any]] = []
+    # One worker a group: sorting is a small part of this, and in one process nothing passes through a socket (15 M
+    # rows: 3.5 s, with two threads a group 5 to 7 s). Groups side by side keep all cores busy.
+    alone = RunnerSettings(1, runner.beam_options) if runner.is_local else runner
     for group, start in enumerate(range(0, len(columns), size)):
         chosen = tuple(columns[start : start + size])
         partitions = 1 << max(0, (rows * len(chosen) // PARTITION_ROWS).bit_length())
@@ -151,13 +154,14 @@ def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSett
 
         def build(
             pipeline: Any,
+            name: str = f"bands-{group:03d}",
             chosen: tuple[str, ...] = chosen,
             partitions: int = partitions,
             target: str = target,
             tasks: list[Task] = tasks,
         ) -> None:
             _ = (
-                spread_tasks(pipeline, "bands", context.run, tasks, runner)
+                spread_tasks(pipeline, name, context.run, tasks, alone)
                 | "Bands" >> beam.ParDo(_EmitBands(chosen))
                 | "Pack" >> beam.ParDo(PackByPartition(partitions)).with_output_types(tuple[int, bytes])
                 | "By bucket" >> beam.GroupByKey()
@@ -165,10 +169,8 @@ def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSett
             )
 
         if tasks:
-            # One worker: sorting is a small part of this, and in one process nothing passes through a socket
-            # (15 M rows: 3.5 s, with two threads 5 to 7 s).
-            alone = RunnerSettings(1, runner.beam_options) if runner.is_local else runner
-            run_pipeline("bands", build, alone.pipeline(python_heavy=False))
+            pipelines.append((build, alone.pipeline(python_heavy=False)))
+    run_pipelines("bands", pipelines, runner.workers if runner.is_local else 1)
 
 
 def read_components(context: RunContext) -> tuple[U64, I64]:
@@ -198,8 +200,8 @@ class Members:
         content, id_hash = np.zeros((len(keys), 2), np.uint64), np.zeros(len(keys), np.uint64)
         length, fixed = np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
         for shard, at in _by_shard(shards, keys):
-            with io.BeamOpener().open(shard.uri) as stream:
-                table = pq.ParquetFile(stream).read(columns=["sha256", "id_hash", "length"])
+            with io.parquet_file(shard.uri) as file:
+                table = file.read(columns=["sha256", "id_hash", "length"])
             rows = row_of(keys[at])
             content[at] = content_hash(table["sha256"])[rows]
             id_hash[at] = table["id_hash"].to_numpy()[rows]
@@ -293,8 +295,8 @@ def _bands_of(shards: list[IndexShard], keys: U64, large: npt.NDArray[np.bool_],
     chosen = np.flatnonzero(large)
     for shard, at in _by_shard(shards, keys[chosen]):
         rows = row_of(keys[chosen[at]])
-        with io.BeamOpener().open(shard.uri) as stream:
-            table = pq.ParquetFile(stream).read(columns=[f"band_{band:03d}" for band in range(settings.bands)])
+        with io.parquet_file(shard.uri) as file:
+            table = file.read(columns=[f"band_{band:03d}" for band in range(settings.bands)])
         for band in range(settings.bands):
             bands[chosen[at], band] = table.column(band).to_numpy()[rows]
     return bands
@@ -378,8 +380,8 @@ def _doc_ids(shards: list[IndexShard], keys: U64, wanted: I64) -> dict[int, str]
     """doc_id of the members at `wanted`, by member index."""
     ids: dict[int, str] = {}
     for shard, at in _by_shard(shards, keys[wanted]):
-        with io.BeamOpener().open(shard.uri) as stream:
-            column = pq.ParquetFile(stream).read(columns=["doc_id"])["doc_id"]
+        with io.parquet_file(shard.uri) as file:
+            column = file.read(columns=["doc_id"])["doc_id"]
         names = column.take(pa.array(row_of(keys[wanted[at]]))).to_pylist()
         ids.update(zip(wanted[at].tolist(), names, strict=True))
     return ids

@@ -25,6 +25,10 @@ import pyarrow.parquet as pq
 from curation.errors import Problem, StageError
 from curation.sources.discover import data_files, local_files, nothing_at
 
+# Pages that stay in the processor's cache while they are filled, compressed, hashed and written, and whose memory is
+# used again: 100 MB of text took 0.37 s uncompressed in pages of 2 MB and 0.15 s in pages of 64 KB; with zstd 0.53 s,
+# and 0.45 s in pages of 256 KB, which are as small on disk (128 KB: 0.50 s).
+PLAIN_PAGE_BYTES, PAGE_BYTES = 1 << 16, 1 << 18
 TEMPORARY = ".tmp-"  # what every unfinished local file has in its name; `remove_temporaries` looks for it
 
 
@@ -64,6 +68,25 @@ class BeamOpener:
             return int(_filesystems().match([uri])[0].metadata_list[0].size_in_bytes)
         except (OSError, IndexError) as error:
             raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error}")) from error
+
+
+@contextmanager
+def parquet_file(uri: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of a run; a local one is mapped, so that what lies uncompressed is copied once, not three times.
+
+    Raises:
+        StageError: it cannot be opened.
+    """
+    if not is_local(uri):
+        with BeamOpener().open(uri) as stream:
+            yield pq.ParquetFile(stream)
+        return
+    try:
+        source = pa.memory_map(local_path(uri))
+    except OSError as error:
+        raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error.strerror or error}")) from error
+    with source:
+        yield pq.ParquetFile(source)
 
 
 def match(pattern: str) -> list[str]:
@@ -224,6 +247,8 @@ def writing_options(schema: pa.Schema, uncompressed: frozenset[str] = frozenset(
         "compression_level": {name: 1 for name in schema.names if name not in plain},
         "use_dictionary": [name for name in schema.names if name not in unlike],
         "write_statistics": [name for name in schema.names if name not in {"text", "metadata", *hashes}],
+        "data_page_size": PLAIN_PAGE_BYTES if uncompressed else PAGE_BYTES,
+        "write_batch_size": 64,  # rows after which a page is looked at: 1,024, the default, are 2 MB of text
     }
 
 

@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -176,19 +177,36 @@ def run_pipeline(name: str, build: Callable[[Any], None], pipeline: Any, errors_
     Raises:
         HeadwaterError: a task's own error when it left one at `errors_uri`; else StageError.
     """
+    run_pipelines(name, [(build, pipeline)], 1, errors_uri)
+
+
+def run_pipelines(
+    name: str, pipelines: Sequence[tuple[Callable[[Any], None], Any]], at_once: int, errors_uri: str | None = None
+) -> None:
+    """Build pipelines that do not depend on each other and run them, some at a time. Raises as `run_pipeline`."""
     _quiet_logs()
     reuse_memory()
-    build(pipeline)
     with _watching_workers(name):
-        try:
-            result = pipeline.run()
-            result.wait_until_finish()
-        except HeadwaterError:
-            _raise_reported(errors_uri)  # the same error with its problems; Beam has put both into one line of text
-            raise
-        except Exception as error:
-            _raise_reported(errors_uri)
-            raise StageError(Problem("pass-failed", f"pass `{name}` failed: {_last_line(error)}")) from error
+        if min(at_once, len(pipelines)) <= 1:
+            for build, pipeline in pipelines:
+                _run_to_end(name, build, pipeline, errors_uri)
+            return
+        with ThreadPoolExecutor(at_once) as pool:
+            for done in [pool.submit(_run_to_end, name, *each, errors_uri) for each in pipelines]:
+                done.result()
+
+
+def _run_to_end(name: str, build: Callable[[Any], None], pipeline: Any, errors_uri: str | None) -> None:
+    build(pipeline)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except HeadwaterError:
+        _raise_reported(errors_uri)  # the same error with its problems; Beam has put both into one line of text
+        raise
+    except Exception as error:
+        _raise_reported(errors_uri)
+        raise StageError(Problem("pass-failed", f"pass `{name}` failed: {_last_line(error)}")) from error
     if str(result.state) not in {"DONE", "PipelineState.DONE"}:
         _raise_reported(errors_uri)
         raise StageError(Problem("pass-failed", f"pass `{name}` ended in state {result.state}"))

@@ -83,7 +83,7 @@ def assemble(context: RunContext, shard: int) -> Iterator[tuple[pa.Table, pa.Tab
 
 
 def _open(context: RunContext, path: str, stack: ExitStack) -> pq.ParquetFile:
-    return pq.ParquetFile(stack.enter_context(io.BeamOpener().open(io.join(context.run, path))))
+    return stack.enter_context(io.parquet_file(io.join(context.run, path)))
 
 
 def _columns(table: pa.Table) -> Iterator[tuple[str, Any]]:
@@ -94,8 +94,8 @@ def _dedup_verdict(context: RunContext, shard: int) -> tuple[Any, Any]:
     rows = io.read_json(io.join(context.run, layout.marker("measure", shard)))["documents"]
     exact, near = np.zeros(rows), np.zeros(rows)
     if context.deduplicates:
-        with io.BeamOpener().open(io.join(context.run, layout.duplicates(shard))) as stream:
-            table = pq.ParquetFile(stream).read(columns=["row", "kind", "jaccard"])
+        with io.parquet_file(io.join(context.run, layout.duplicates(shard))) as file:
+            table = file.read(columns=["row", "kind", "jaccard"])
         at: I64 = table["row"].to_numpy()
         is_exact = np.array(table["kind"].to_pylist(), dtype=object) == "exact"
         exact[at[is_exact]] = 1.0

@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from beam_jobs import io, layout
 from beam_jobs.config import Tokens
 from beam_jobs.context import load_context
-from beam_jobs.runners import Task
 from curation.errors import ConfigError, Problem, StageError
 from curation.tokens import TokenCache, Tokenizer, load_tokenizer, shard_files
+
+if TYPE_CHECKING:  # planning needs no Beam, and `curate` imports it while the inputs are hashed
+    from beam_jobs.runners import Task
 
 
 @lru_cache(maxsize=2)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,17 +107,19 @@ def test_ten_kills_at_random_moments_cost_nothing_that_was_finished(folder: Path
         subprocess.run(["rm", "-rf", str(output)], check=True)
 
     try:
-        begun = time.monotonic()
-        start()
-        assert int(driver.stdout.readline()) == 0
-        usual_s = time.monotonic() - begun
-        reference = digests((output / "latest").resolve())
-        remove()
+        for _ in range(2):  # the first may have to compile kernels, which would make every kill too late
+            begun = time.monotonic()
+            start()
+            assert int(driver.stdout.readline()) == 0
+            usual_s = time.monotonic() - begun
+            reference = digests((output / "latest").resolve())
+            remove()
         stopped_in = []
         for _ in range(KILLS):
             child = start()
             time.sleep(rng.uniform(0.1, 0.95) * usual_s)
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was faster than usual: counted below
+                os.kill(child, signal.SIGKILL)
             killed = int(driver.stdout.readline()) == -signal.SIGKILL
             before = markers(output)
             stopped_in.append((killed, len(before)))

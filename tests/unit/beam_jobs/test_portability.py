@@ -12,7 +12,7 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.common_urns import primitives
 
-from beam_jobs import dedup, runners
+from beam_jobs import runners
 from beam_jobs.config import CurateJob
 from beam_jobs.context import RunContext, load_arms
 from beam_jobs.dedup import IndexShard, band_edges
@@ -23,7 +23,7 @@ ALLOWED = {primitives.IMPULSE.urn, primitives.PAR_DO.urn, primitives.GROUP_BY_KE
 Proto = Any
 
 
-def captured(monkeypatch: pytest.MonkeyPatch, module: Any, start: Callable[[], None]) -> list[Proto]:
+def captured(monkeypatch: pytest.MonkeyPatch, start: Callable[[], None]) -> list[Proto]:
     """The pipelines that `start` would run, as the proto a portable runner gets."""
     protos: list[Proto] = []
 
@@ -32,7 +32,7 @@ def captured(monkeypatch: pytest.MonkeyPatch, module: Any, start: Callable[[], N
         build(pipeline)
         protos.append(pipeline.to_runner_api())
 
-    monkeypatch.setattr(module, "run_pipeline", capture)
+    monkeypatch.setattr(runners, "_run_to_end", capture)
     start()
     return protos
 
@@ -40,16 +40,14 @@ def captured(monkeypatch: pytest.MonkeyPatch, module: Any, start: Callable[[], N
 def job_of_tasks(monkeypatch: pytest.MonkeyPatch, run: Path) -> list[Proto]:
     tasks = [{"shard": i, "weight": 1} for i in range(3)]
     settings = RunnerSettings(2)
-    return captured(
-        monkeypatch, runners, lambda: run_tasks("p", str(run), tasks, "module:function", {}, settings, True)
-    )
+    return captured(monkeypatch, lambda: run_tasks("p", str(run), tasks, "module:function", {}, settings, True))
 
 
 def job_of_bands(monkeypatch: pytest.MonkeyPatch, run: Path) -> list[Proto]:
     job = parse(CurateJob, {"kind": "curate", "input": ["x"], "output": "o", "arms": ["dedup_only"]}, "job", "this job")
     context = RunContext(str(run), job, load_arms(job))
     shards = [IndexShard(i, f"index-{i}", f"documents-{i}", 1000, False) for i in range(3)]
-    return captured(monkeypatch, dedup, lambda: band_edges(context, shards, RunnerSettings(2)))
+    return captured(monkeypatch, lambda: band_edges(context, shards, RunnerSettings(2)))
 
 
 @pytest.mark.parametrize("make", [job_of_tasks, job_of_bands])
@@ -113,7 +111,6 @@ def test_the_size_of_the_job_graph_does_not_grow_with_the_number_of_tasks(
         tasks = [{"shard": i, "weight": 1} for i in range(count)]
         (proto,) = captured(
             monkeypatch,
-            runners,
             lambda tasks=tasks: run_tasks("p", str(tmp_path), tasks, "module:function", {}, RunnerSettings(2), True),
         )
         sizes.append(proto.ByteSize())
