@@ -88,8 +88,10 @@ def run_plan(args: argparse.Namespace) -> int:
 
 def run_curate(args: argparse.Namespace) -> int:
     """Run the job; the run's path is the last line on stdout."""
-    from beam_jobs import io, layout
+    from beam_jobs import io, layout, remote
 
+    if args.beam_options:
+        remote.use_options(args.beam_options)
     # Importing Beam takes a second and holds the interpreter; hashing the inputs does not.
     importing = threading.Thread(target=import_module, args=("beam_jobs.curate",))
     importing.start()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +47,17 @@ def join(root: str, *parts: str) -> str:
 def _filesystems() -> Any:
     from apache_beam.io.filesystems import FileSystems
 
+    if FileSystems._pipeline_options is None:  # set inside a pipeline only; the client of S3 refuses to be made without
+        use_options([])
     return FileSystems
+
+
+def use_options(given: Sequence[str]) -> None:
+    """Open remote files as these Beam options say (`--s3_endpoint_url`, ...), outside of pipelines too."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(given)))
 
 
 class BeamOpener:
