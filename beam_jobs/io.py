@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from curation.sources.discover import data_files, local_files, nothing_at
 # used again: 100 MB of text took 0.37 s uncompressed in pages of 2 MB and 0.15 s in pages of 64 KB; with zstd 0.53 s,
 # and 0.45 s in pages of 256 KB, which are as small on disk (128 KB: 0.50 s).
 PLAIN_PAGE_BYTES, PAGE_BYTES = 1 << 16, 1 << 18
+SPOOLED_BYTES = 32 << 20  # a file for a remote store waits in memory up to this size, above on disk
 TEMPORARY = ".tmp-"  # what every unfinished local file has in its name; `remove_temporaries` looks for it
 
 
@@ -163,8 +165,12 @@ def writing(uri: str) -> Iterator[BinaryIO]:
             finally:
                 temporary.unlink(missing_ok=True)
         else:
-            with _filesystems().create(uri, compression_type="uncompressed") as stream:
-                yield cast(BinaryIO, stream)
+            # Closing a half-written stream would publish it: the object is put only once all of it is there.
+            with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as whole:
+                yield cast(BinaryIO, whole)
+                whole.seek(0)
+                with _filesystems().create(uri, compression_type="uncompressed") as stream:
+                    shutil.copyfileobj(whole, stream, 1 << 20)
     except OSError as error:
         raise cannot_write(uri, error) from error
 

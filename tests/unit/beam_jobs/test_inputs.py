@@ -61,6 +61,30 @@ def test_a_remote_folder_is_its_data_files(monkeypatch: pytest.MonkeyPatch, has_
             io.input_files(nothing)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (BeamIOError("Match failed: 403 Forbidden"), "unreadable-input", "cannot read `s3://b/x`: Match failed: 403"),
+        (BeamIOError("NoCredentialsError: none"), "no-credentials", "there are no credentials for `s3://b/x`"),
+        (ValueError("Unable to get filesystem"), "no-filesystem", "nothing here opens `s3://b/x`"),
+    ],
+)
+def test_a_store_that_cannot_be_asked_is_no_empty_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, code: str, message: str
+) -> None:
+    class Closed:
+        def match(self, _: list[str]) -> list[Any]:
+            raise error
+
+    monkeypatch.setattr(io, "_filesystems", Closed)
+    with pytest.raises(ConfigError) as caught:
+        make_plan(job(tmp_path, "s3://b/x"), "job.yaml")
+
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where) == (code, "job.yaml: input.0")
+    assert problem.message.startswith(message)
+
+
 def job(root: Path, *paths: str, **given: Any) -> CurateJob:
     data = {"kind": "curate", "input": list(paths), "output": f"{root}/runs", "arms": ["raw"], **given}
     return parse(CurateJob, data, "job.yaml", "this job")
