@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.remote import filesystems, unreachable
 from curation.errors import Problem, StageError
 from curation.sources.discover import data_files, local_files, nothing_at
 
@@ -46,22 +47,6 @@ def join(root: str, *parts: str) -> str:
     return "/".join((root.rstrip("/"), *parts))
 
 
-def _filesystems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    if FileSystems._pipeline_options is None:  # set inside a pipeline only; the client of S3 refuses to be made without
-        use_options([])
-    return FileSystems
-
-
-def use_options(given: Sequence[str]) -> None:
-    """Open remote files as these Beam options say (`--s3_endpoint_url`, ...), outside of pipelines too."""
-    from apache_beam.io.filesystems import FileSystems
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    FileSystems.set_options(PipelineOptions(list(given)))
-
-
 class BeamOpener:
     """Opens inputs for `curation.sources`: local files directly, everything else through Beam's filesystems."""
 
@@ -69,7 +54,7 @@ class BeamOpener:
         try:
             if is_local(uri):
                 return open(local_path(uri), "rb")  # the caller closes it
-            return cast(BinaryIO, _filesystems().open(uri, compression_type="uncompressed"))
+            return cast(BinaryIO, filesystems().open(uri, compression_type="uncompressed"))
         except OSError as error:
             raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error.strerror or error}")) from error
 
@@ -77,7 +62,7 @@ class BeamOpener:
         try:
             if is_local(uri):
                 return os.path.getsize(local_path(uri))
-            return int(_filesystems().match([uri])[0].metadata_list[0].size_in_bytes)
+            return int(filesystems().match([uri])[0].metadata_list[0].size_in_bytes)
         except (OSError, IndexError) as error:
             raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error}")) from error
 
@@ -106,7 +91,7 @@ def match(pattern: str) -> list[str]:
     if is_local(pattern):
         return sorted(glob.glob(local_path(pattern), recursive=True))
     try:
-        return sorted(found.path for found in _filesystems().match([pattern])[0].metadata_list)
+        return sorted(found.path for found in filesystems().match([pattern])[0].metadata_list)
     except (OSError, ValueError, AssertionError) as error:
         raise unreachable(pattern, error) from error
 
@@ -116,25 +101,9 @@ def exists(uri: str) -> bool:
     if is_local(uri):
         return os.path.exists(local_path(uri))
     try:
-        return bool(_filesystems().exists(uri))
+        return bool(filesystems().exists(uri))
     except (OSError, ValueError, AssertionError) as error:
         raise unreachable(uri, error) from error
-
-
-def unreachable(uri: str, error: Exception) -> StageError:
-    """A remote store that cannot be listed or asked: which of its three usual causes it is."""
-    scheme = uri.partition("://")[0]
-    said = " ".join(str(error).split())
-    if isinstance(error, ValueError | AssertionError):
-        extra = {"s3": "aws", "gs": "gcp"}.get(scheme, scheme)
-        hint = f"pip install 'headwater[{extra}]'" if extra != scheme else None
-        problem = Problem("no-filesystem", f"nothing here opens `{uri}`", None, "a scheme that Beam knows", hint)
-    elif "redential" in said:
-        hint = "AWS: AWS_ACCESS_KEY_ID or ~/.aws/credentials; Google: gcloud auth application-default login"
-        problem = Problem("no-credentials", f"there are no credentials for `{uri}`", None, None, hint)
-    else:
-        problem = Problem("unreadable-input", f"cannot read `{uri}`: {said[:300]}")
-    return StageError(problem)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -169,7 +138,7 @@ def writing(uri: str) -> Iterator[BinaryIO]:
             with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as whole:
                 yield cast(BinaryIO, whole)
                 whole.seek(0)
-                with _filesystems().create(uri, compression_type="uncompressed") as stream:
+                with filesystems().create(uri, compression_type="uncompressed") as stream:
                     shutil.copyfileobj(whole, stream, 1 << 20)
     except OSError as error:
         raise cannot_write(uri, error) from error
@@ -341,7 +310,7 @@ def identities(uris: list[str]) -> list[dict[str, Any]]:
         opener = BeamOpener()
         if is_local(uri):
             return {"uri": uri, "bytes": opener.size(uri), "sha256": sha256_of(uri)}
-        checksum = _filesystems().checksum(uri)
+        checksum = filesystems().checksum(uri)
         return {"uri": uri, "bytes": opener.size(uri), "sha256": None, "checksum": str(checksum)}
 
     with ThreadPoolExecutor(4) as pool:  # hashlib releases the GIL
@@ -391,7 +360,7 @@ def remove_tree(uri: str) -> None:
     if is_local(uri):
         shutil.rmtree(local_path(uri), ignore_errors=True)
     elif exists(uri):
-        _filesystems().delete([uri])
+        filesystems().delete([uri])
 
 
 def remove_temporaries(run: str) -> int:

@@ -1,0 +1,41 @@
+"""Beam's filesystems (s3://, gs://, hdfs://), outside of pipelines too, and why one cannot be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curation.errors import Problem, StageError
+
+
+def filesystems() -> Any:
+    """Beam's class of that name, ready to be used."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if FileSystems._pipeline_options is None:  # set inside a pipeline only; the client of S3 refuses to be made without
+        use_options([])
+    return FileSystems
+
+
+def use_options(given: Sequence[str]) -> None:
+    """Open remote files as these Beam options say (`--s3_endpoint_url`, ...)."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(given)))
+
+
+def unreachable(uri: str, error: Exception) -> StageError:
+    """A remote store that cannot be listed or asked: which of its three usual causes it is."""
+    scheme = uri.partition("://")[0]
+    said = " ".join(str(error).split())
+    if isinstance(error, ValueError | AssertionError):
+        extra = {"s3": "aws", "gs": "gcp"}.get(scheme, scheme)
+        hint = f"pip install 'headwater[{extra}]'" if extra != scheme else None
+        problem = Problem("no-filesystem", f"nothing here opens `{uri}`", None, "a scheme that Beam knows", hint)
+    elif "redential" in said:
+        hint = "AWS: AWS_ACCESS_KEY_ID or ~/.aws/credentials; Google: gcloud auth application-default login"
+        problem = Problem("no-credentials", f"there are no credentials for `{uri}`", None, None, hint)
+    else:
+        problem = Problem("unreadable-input", f"cannot read `{uri}`: {said[:300]}")
+    return StageError(problem)
