@@ -168,7 +168,7 @@ class SparkCluster(LocalCluster):
 
 
 class FlinkCluster(LocalCluster):
-    """One job manager, `workers` task managers of one slot each."""
+    """One job manager, `workers` task managers of two slots each."""
 
     url = ""
 
@@ -197,7 +197,9 @@ class FlinkCluster(LocalCluster):
             "taskmanager.host": HOST,
             "taskmanager.bind-host": HOST,
             "taskmanager.cpu.cores": "1.0",
-            "taskmanager.numberOfTaskSlots": 1,
+            # Twice what a run uses, so that one task manager can take over from the other.
+            "taskmanager.numberOfTaskSlots": 2,
+            "cluster.evenly-spread-out-slots": "true",
             # A lost task manager is noticed in seconds, and its tasks start again where there is a slot.
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 10000,
@@ -224,7 +226,7 @@ class FlinkCluster(LocalCluster):
         for number in range(1, self.workers + 1):
             self._run(f"task-manager-{number}", command("-Xmx512m", "taskexecutor.TaskManagerRunner"))
         self._wait(
-            lambda: _json(f"http://{self.url}/overview").get("slots-total") == self.workers, "the Flink task managers"
+            lambda: _json(f"http://{self.url}/overview").get("taskmanagers") == self.workers, "the Flink task managers"
         )
 
     @property
