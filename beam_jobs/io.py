@@ -91,7 +91,7 @@ def match(pattern: str) -> list[str]:
     if is_local(pattern):
         return sorted(glob.glob(local_path(pattern), recursive=True))
     try:
-        return sorted(found.path for found in filesystems().match([pattern])[0].metadata_list)
+        return sorted(found.path for found in filesystems(pattern).match([pattern])[0].metadata_list)
     except (OSError, ValueError, AssertionError) as error:
         raise unreachable(pattern, error) from error
 

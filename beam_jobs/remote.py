@@ -8,13 +8,26 @@ from typing import Any
 from curation.errors import Problem, StageError
 
 
-def filesystems() -> Any:
-    """Beam's class of that name, ready to be used."""
+def filesystems(uri: str = "") -> Any:
+    """Beam's class of that name, ready to be used on `uri`. Raises StageError where nobody says who asks."""
     from apache_beam.io.filesystems import FileSystems
 
     if FileSystems._pipeline_options is None:  # set inside a pipeline only; the client of S3 refuses to be made without
         use_options([])
+    if uri.startswith("s3://") and not _has_aws_credentials(FileSystems._pipeline_options):
+        raise unreachable(uri, OSError("Credentials not found"))
     return FileSystems
+
+
+def _has_aws_credentials(options: Any) -> bool:
+    """Asked beforehand: Beam takes their absence for a passing fault and tries again for minutes."""
+    from apache_beam.options.pipeline_options import S3Options
+
+    try:
+        from boto3.session import Session
+    except ImportError:
+        return True  # the absence of the client is reported where it is used
+    return options.view_as(S3Options).s3_access_key_id is not None or Session().get_credentials() is not None
 
 
 def use_options(given: Sequence[str]) -> None:

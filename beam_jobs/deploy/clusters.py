@@ -76,6 +76,11 @@ class LocalCluster:
     def _start(self) -> None:
         raise NotImplementedError
 
+    @property
+    def options(self) -> list[str]:
+        """Beam options of a run on this cluster."""
+        raise NotImplementedError
+
     def kill(self, name: str) -> None:
         """End one process at once, as a lost node would."""
         self.processes[name].kill()

@@ -50,7 +50,7 @@ class Store:
 
 @pytest.mark.parametrize("has_folders", [False, True])
 def test_a_remote_folder_is_its_data_files(monkeypatch: pytest.MonkeyPatch, has_folders: bool) -> None:
-    monkeypatch.setattr(io, "filesystems", lambda: Store(has_folders))
+    monkeypatch.setattr(io, "filesystems", lambda _: Store(has_folders))
     files = ["gs://b/crawl/a.jsonl.gz", "gs://b/crawl/deep/c.parquet"]
     assert io.input_files("gs://b/crawl") == files
     assert io.input_files("gs://b/crawl/") == files
@@ -76,7 +76,7 @@ def test_a_store_that_cannot_be_asked_is_no_empty_input(
         def match(self, _: list[str]) -> list[Any]:
             raise error
 
-    monkeypatch.setattr(io, "filesystems", Closed)
+    monkeypatch.setattr(io, "filesystems", lambda _: Closed())
     with pytest.raises(ConfigError) as caught:
         make_plan(job(tmp_path, "s3://b/x"), "job.yaml")
 
