@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.remote import filesystems, unreachable
+from beam_jobs.remote import filesystems, put, unreachable
 from curation.errors import Problem, StageError
 from curation.sources.discover import data_files, local_files, nothing_at
 
@@ -137,9 +137,7 @@ def writing(uri: str) -> Iterator[BinaryIO]:
             # Closing a half-written stream would publish it: the object is put only once all of it is there.
             with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as whole:
                 yield cast(BinaryIO, whole)
-                whole.seek(0)
-                with filesystems().create(uri, compression_type="uncompressed") as stream:
-                    shutil.copyfileobj(whole, stream, 1 << 20)
+                put(whole, uri)
     except OSError as error:
         raise cannot_write(uri, error) from error
 

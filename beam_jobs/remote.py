@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from curation.errors import Problem, StageError
 
@@ -36,6 +37,21 @@ def use_options(given: Sequence[str]) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     FileSystems.set_options(PipelineOptions(list(given)))
+
+
+def put(whole: IO[bytes], uri: str) -> None:
+    """Write a finished file to `uri` in one go."""
+    size = whole.seek(0, 2)
+    whole.seek(0)
+    if not size and uri.startswith("s3://"):
+        # Beam uploads in parts, and S3 refuses an upload that has none (MalformedXML).
+        from apache_beam.io.aws.clients.s3.boto3_client import Client
+
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        Client(filesystems()._pipeline_options).client.put_object(Bucket=bucket, Key=key, Body=b"")
+        return
+    with filesystems().create(uri, compression_type="uncompressed") as stream:
+        shutil.copyfileobj(whole, stream, 1 << 20)
 
 
 def unreachable(uri: str, error: Exception) -> StageError:
