@@ -357,8 +357,8 @@ def link_or_copy(source: str, target: str) -> None:
 def remove_tree(uri: str) -> None:
     if is_local(uri):
         shutil.rmtree(local_path(uri), ignore_errors=True)
-    elif exists(uri):
-        filesystems().delete([uri])
+    elif files := match(join(uri, "**")):  # an object store knows no folders
+        filesystems().delete(files)
 
 
 def remove_temporaries(run: str) -> int:
