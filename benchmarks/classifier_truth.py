@@ -25,9 +25,9 @@ RULES = {
     "blocklist": lambda s: s["blocklist.hits"] > 0,
     "toxicity": lambda s: s["toxicity.toxicity"] >= 0.5,
     "sentence": lambda s: s["sentence.toxic_sentences"] > 0,
-    "curated": lambda s: (s["context.max_use"] >= 0.6) | (s["context.document_use"] >= 0.5),
-    "curated: use": lambda s: s["context.max_use"] >= 0.6,
-    "curated: hateful": lambda s: s["context.document_use"] >= 0.5,
+    "curated": lambda s: (s["context.max_use"] >= 0.7) | (s["context.document_use"] >= 0.6),
+    "curated: use": lambda s: s["context.max_use"] >= 0.7,
+    "curated: hateful": lambda s: s["context.document_use"] >= 0.6,
 }
 
 

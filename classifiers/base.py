@@ -1,6 +1,6 @@
 """What every classifier shares: where shipped weights lie, that they are what they claim to be, and how they are named.
 
-Nothing here unpickles: weights are fastText files, JSON and safetensors.
+Nothing here unpickles: weights are fastText files, JSON, ONNX and safetensors.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class ClassifierInfo:
 
 CLASSIFIERS: Registry[ClassifierInfo] = Registry("classifier")
 CLASSIFIERS.add("toxicity", ClassifierInfo("fastText words and bigrams over windows, calibrated", "toxicity.json"))
+CLASSIFIERS.add("encoder", ClassifierInfo("MiniLM: toxic, hate, counter-speech; the role of a mention", "encoder.json"))
 CLASSIFIERS.add("context", ClassifierInfo("role of every mention: use or one of five kinds of mention", "context.json"))
-CLASSIFIERS.add("detoxify", ClassifierInfo("second stage of the cascade, when its weights are at hand", ""))
+CLASSIFIERS.add("detoxify", ClassifierInfo("toxicity of the second stage, when its weights are at hand", ""))
 
 
 @lru_cache(maxsize=16)

@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from curation.errors import ConfigError, DataContractError, Problem, unknown_name
+
+if TYPE_CHECKING:
+    from classifiers.score_jsonl import LineScorer
 
 METRICS_NEED = "rows with `text` and a `label` of the positive or another class"
 
@@ -19,9 +22,9 @@ METRICS_NEED = "rows with `text` and a `label` of the positive or another class"
 def score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ruleset", required=True, metavar="FILE_OR_NAME", help="a shipped ruleset or a YAML file")
     parser.add_argument("--filters", metavar="A,B", help="judge by these filters of the ruleset only")
-    parser.add_argument(
-        "--in", dest="input", required=True, metavar="X.jsonl", help="documents; - reads standard input"
-    )
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--in", dest="input", metavar="X.jsonl", help="documents; - reads standard input")
+    given.add_argument("--text", metavar="TEXT", help="one text: prints verdict, mentions and evidence to read")
     parser.add_argument("--out", default="-", metavar="Y.jsonl", help="verdicts; - (default) writes standard output")
     parser.add_argument("--detoxify-model", metavar="DIR", help="local Detoxify snapshot for the second stage")
     parser.add_argument("--lexicon", metavar="FILE", help="your own lexicon instead of the shipped one")
@@ -39,6 +42,8 @@ def run_score(args: argparse.Namespace) -> int:
     scorer = LineScorer(restrict(load_ruleset(args.ruleset), args.filters), settings)
     for note in scorer.scorer.notes():
         print(f"note: {note}", file=sys.stderr)
+    if args.text is not None:
+        return _explain(scorer, args.text, args.json)
     with ExitStack() as stack:
         lines = _input(args.input, stack)
         out = _output(args.out, stack)
@@ -46,6 +51,19 @@ def run_score(args: argparse.Namespace) -> int:
     summary = sys.stderr if args.out == "-" else sys.stdout
     _print_counts(counts, args.json, summary)
     return DataContractError.exit_code if counts[DEAD] else 0
+
+
+def _explain(scorer: LineScorer, text: str, as_json: bool) -> int:
+    """0, or 3 for a text without words."""
+    from classifiers.explain import explain
+    from classifiers.score_jsonl import DEAD
+
+    (result,) = scorer.results([json.dumps({"id": "text", "text": text}).encode()])
+    if result["verdict"] == DEAD:
+        print(f"score: {result['error'].removeprefix('line 1: ')}", file=sys.stderr)
+        return DataContractError.exit_code
+    print(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(explain(result, text)))
+    return 0
 
 
 def _input(name: str, stack: ExitStack) -> Iterable[bytes]:
@@ -82,18 +100,29 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_fit(args: argparse.Namespace) -> int:
     """Train what the job says and write model, JSON and card into its output folder."""
-    from classifiers.fit import FitJob, fit_toxicity
-    from classifiers.fit_context import fit_context
     from curation.config import load_job_file
+
+    given = load_job_file(args.job, "fit", args.set)
+    name, output, card = (_fit_context if given.get("classifier") == "context" else _fit_toxicity)(given, args.job)
+    print(json.dumps(card, sort_keys=True) if args.json else Path(output) / f"{name}.md")
+    return 0
+
+
+def _fit_toxicity(given: dict[str, Any], where: str) -> tuple[str, str, dict[str, Any]]:
+    from classifiers.fit import FitJob, fit_toxicity
     from curation.settings import parse
 
-    job = parse(FitJob, load_job_file(args.job, "fit", args.set), args.job, "this job")
-    card = {"toxicity": fit_toxicity, "context": fit_context}[job.classifier](job)
-    if args.json:
-        print(json.dumps(card, sort_keys=True))
-    else:
-        print(Path(job.output) / f"{job.classifier}.md")
-    return 0
+    job = parse(FitJob, given, where, "this job")
+    return "toxicity", job.output, fit_toxicity(job)
+
+
+def _fit_context(given: dict[str, Any], where: str) -> tuple[str, str, dict[str, Any]]:
+    from classifiers.encoder_job import EncoderJob
+    from classifiers.fit_context import fit_context
+    from curation.settings import parse
+
+    job = parse(EncoderJob, given, where, "this job")
+    return "context", job.output, fit_context(job)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:

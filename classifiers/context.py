@@ -9,6 +9,7 @@ The models are JSON tables fitted by `headwater fit`; the policy that turns role
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import pyarrow as pa
 
 from classifiers import context_features as features
 from classifiers.base import load_card, resource
+from classifiers.encoder import UNREAD, Reading
+from classifiers.roles import COUNTER, HATE, MENTION_ROLES
 from classifiers.spans import named
 from classifiers.tokens import Tokens
 from classifiers.windows import Windows, row_top_mean, token_at
@@ -28,9 +31,11 @@ from curation.lexicon.matcher import Hits, Matcher
 
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-MENTION_ROLES = ("quotation", "explanation", "counter_speech", "reclaimed", "homonym")
 ROLE_NAMES = ("use", *MENTION_ROLES, "uncertain")
 USE, HOMONYM, UNCERTAIN = 0, 5, 6
+QUOTED = ("in_quotes", "tight_quotes")
+FRAMED = ("near_meta", "near_definition", "dictionary_line", "attributed_before")
+STANCES = ("hostile", "opposed", "neutral")
 # Categories whose plain speech is neither praise nor abuse of a group: a mention of these is `use` unless cues say
 # otherwise, and never counts for max_use.
 GUARD_REACH = 12  # tokens each side in which a guard word speaks for the homonym
@@ -93,10 +98,15 @@ class ContextReader:
         self._category = np.array([order.get(e.category, -1) for e in self.entries], np.int64)
         self._profane = [order["profanity"], order["sexual"]]
         self._insulting = [order["insult"]]
-        self._demeaning = np.array([e.category in demeaning for e in self.entries], bool)
+        self._demeaning = demeaning_entries(self.entries, demeaning)
+        self._in_group = np.array([e.in_group for e in self.entries], bool)
 
     def is_demeaning(self, hits: Hits) -> Mask:
         return self._demeaning[hits.entry] & ~hits.guarded
+
+    def is_in_group(self, hits: Hits) -> Mask:
+        """Hits of terms that the group they target also uses of itself."""
+        return np.asarray(self._in_group[hits.entry])
 
     def category_demeans(self, hits: Hits) -> Mask:
         """Hits of a demeaning category, homonyms by guard phrase included."""
@@ -121,7 +131,15 @@ class ContextReader:
             np.bitwise_or.at(bits, at, self._bits[found.entry])
 
     def mention_matrix(
-        self, batch: TextBatch, tokens: Tokens, windows: Windows, toxicity: F64, hits: Hits, cues: Any, rates: F64
+        self,
+        batch: TextBatch,
+        tokens: Tokens,
+        windows: Windows,
+        toxicity: F64,
+        reading: Reading,
+        hits: Hits,
+        cues: Any,
+        rates: F64,
     ) -> F64:
         """Features of the hits, shape (len(hits), len(MENTION_NAMES))."""
         if not len(hits):
@@ -130,7 +148,7 @@ class ContextReader:
         token_end = token_at(tokens, hits.row, hits.end - 1) + 1
         window = np.searchsorted(windows.first, token, side="right") - 1
         top = np.nan_to_num(row_top_mean(toxicity, windows.bounds, TOP_SHARE))
-        return np.asarray(
+        shallow = np.asarray(
             features.mention_features(
                 tokens.bounds, windows.first, windows.last, toxicity, features.token_kinds(tokens.data, tokens.offsets),
                 cues, rates, top, hits.row, token, token_end, window, self._dictionary_line(batch, hits),
@@ -138,6 +156,7 @@ class ContextReader:
                 self._guard_words(batch, tokens, hits, token), self.is_demeaning(hits),
             )
         )  # fmt: skip
+        return np.hstack((shallow, features.read_mention_columns(reading, windows, window)))
 
     def _dictionary_line(self, batch: TextBatch, hits: Hits) -> F64:
         """1 where the term stands at the head of a line and a colon, dash or bracket follows: `term: gloss`."""
@@ -178,6 +197,11 @@ def _merge_guards(guards: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], list[fr
     return tuple(Entry(term=word, category="cue") for word in words), [frozenset(owners[word]) for word in words]
 
 
+def demeaning_entries(entries: Sequence[Entry], categories: frozenset[str]) -> Mask:
+    """Which entries demean whom they name: of these categories, and not of severity 0 (`gypsy`, `redneck`)."""
+    return np.array([e.category in categories and e.severity > 0 for e in entries], bool)
+
+
 def sigmoid(x: F64) -> F64:
     return 1.0 / (1.0 + np.exp(-np.clip(x, -30, 30)))
 
@@ -199,22 +223,30 @@ class ContextModel:
         """Manifest rows of the model and its cue list."""
         return [self._resource, self._reader.cue_resource]
 
-    def judge(self, batch: TextBatch, tokens: Tokens, windows: Windows, toxicity: F64, hits: Hits) -> Mentions:
-        """Roles of all hits; `max_use` and `document_use` of all documents. `toxicity` is per window, calibrated."""
+    def judge(
+        self, batch: TextBatch, tokens: Tokens, windows: Windows, toxicity: F64, reading: Reading, hits: Hits
+    ) -> Mentions:
+        """Roles of all hits; `max_use` and `document_use` of all documents. `toxicity` is per window, calibrated.
+
+        A document of which the encoder read no window has nothing that speaks hatefully: `document_use` is 0.
+        """
         reader = self._reader
-        cues, rates, top = read_cues(reader, batch, tokens, windows, toxicity, hits)
-        matrix = reader.mention_matrix(batch, tokens, windows, toxicity, hits, cues, rates)
+        cues, rates, _ = read_cues(reader, batch, tokens, windows, toxicity, hits)
+        matrix = reader.mention_matrix(batch, tokens, windows, toxicity, reading, hits, cues, rates)
         use = np.where(hits.guarded, 0.0, sigmoid(self._use.logits(matrix)[:, 0]))
         demeaning = reader.is_demeaning(hits)
         role, score = self._roles(matrix, use, hits.guarded, demeaning)
         max_use = np.zeros(len(batch))
-        np.maximum.at(max_use, hits.row[demeaning], use[demeaning])
-        read, read_top = in_context(tokens, windows, toxicity, hits, use, reader.category_demeans(hits))
+        # What the group also calls itself counts only as far as its passage attacks: else one dialect pays for it.
+        attack = sigmoid(matrix[:, features.MENTION_NAMES.index("window_hate")])
+        counted = np.where(reader.is_in_group(hits), np.minimum(use, attack), use)
+        np.maximum.at(max_use, hits.row[demeaning], counted[demeaning])
+        read, kept = in_context(tokens, windows, toxicity, hits, use, reader.category_demeans(hits))
         document = document_matrix(
-            tokens, windows, read, cues, rates, read_top, hits, use, demeaning, reader.term_rates(tokens, hits)
+            tokens, windows, read, kept, reading, cues, rates, hits, use, demeaning, reader.term_rates(tokens, hits)
         )
-        document_use = np.where(top >= QUIET, sigmoid(self._document.logits(document)[:, 0]), 0.0)
-        document_use[max_use > 0] = sigmoid(self._document.logits(document[max_use > 0])[:, 0])
+        seen = np.bincount(windows.row[reading.asked], minlength=len(batch)) > 0
+        document_use = np.where(seen, sigmoid(self._document.logits(document)[:, 0]), 0.0)
         columns = self._columns(hits, matrix, role, score)
         return Mentions(hits, columns, role == USE, demeaning, use, max_use, document_use)
 
@@ -229,7 +261,7 @@ class ContextModel:
         role = np.where(use >= high, USE, np.where(use < low, best + 1, UNCERTAIN))
         score = np.where(use >= low, use, (1 - use) * kind_score)
         # Profanity, sex, drugs and violence are named in plain speech all the time: a mention only where a cue says so.
-        plain = ~demeaning & ~guarded & ~_has_frame(matrix)
+        plain = ~demeaning & ~guarded & ~_any_feature(matrix, QUOTED + FRAMED)
         role = np.where(plain, USE, role)
         score = np.where(plain, np.maximum(use, 0.5), score)
         return np.where(guarded, HOMONYM, role), np.where(guarded, 1.0, score)
@@ -250,14 +282,24 @@ class ContextModel:
             "role": named(role, ROLE_NAMES),
             "score": pa.array(score.astype(np.float32)),
             "cue": named(cue, (*features.MENTION_NAMES, "guard_phrase")),
+            "quoted": pa.array(_any_feature(matrix, QUOTED)),
+            "framed": pa.array(_any_feature(matrix, FRAMED)),
+            "stance": _stance(matrix),
         }
 
 
-def _has_frame(matrix: F64) -> Mask:
-    """Whether quotation, meta-language, definition or attribution stands around a mention."""
-    names = ("near_meta", "near_definition", "in_quotes", "tight_quotes", "dictionary_line", "attributed_before")
+def _any_feature(matrix: F64, names: tuple[str, ...]) -> Mask:
+    """Whether any of the named features of a mention is above 0."""
     columns = [features.MENTION_NAMES.index(name) for name in names]
     return np.asarray((matrix[:, columns] > 0).any(axis=1))
+
+
+def _stance(matrix: F64) -> pa.Array:
+    """What a mention's window does: attack a group, speak against that, or neither; null where it was not read."""
+    hate, counter = (matrix[:, features.MENTION_NAMES.index(n)] for n in ("window_hate", "window_counter_speech"))
+    unread = (hate == UNREAD[HATE]) & (counter == UNREAD[COUNTER])
+    stance = np.where((counter > 0) & (counter >= hate), 1, np.where(hate > 0, 0, 2))
+    return pa.array(np.array(STANCES)[stance], pa.string(), mask=unread)
 
 
 def read_cues(
@@ -277,7 +319,7 @@ def read_cues(
 def in_context(
     tokens: Tokens, windows: Windows, toxicity: F64, hits: Hits, use: F64, demeaning: Mask
 ) -> tuple[F64, F64]:
-    """Window toxicity after reading its terms, and the documents' top means of it.
+    """Window toxicity after reading its terms, and the share of it (and of hate) that each window keeps.
 
     A window keeps CONTEXT_FLOOR of its toxicity when every demeaning term in it is surely mentioned or a homonym, and
     all of it when one is surely used: the first stage scores the word, not what is done with it. `demeaning` here
@@ -288,23 +330,24 @@ def in_context(
         window = np.searchsorted(windows.first, token_at(tokens, hits.row, hits.start), side="right") - 1
         np.maximum.at(highest, window[demeaning], use[demeaning])
     scale = np.where(highest < 0, 1.0, CONTEXT_FLOOR + (1 - CONTEXT_FLOOR) * highest)
-    read = toxicity * scale
-    return read, np.nan_to_num(row_top_mean(read, windows.bounds, TOP_SHARE))
+    return toxicity * scale, scale
 
 
 def document_matrix(
     tokens: Tokens,
     windows: Windows,
     toxicity: F64,
+    kept: F64,
+    reading: Reading,
     cues: Any,
     rates: F64,
-    top: F64,
     hits: Hits,
     use: F64,
     demeaning: Mask,
     term_rates: F64,
 ) -> F64:
-    """Features of all documents, shape (rows, len(DOCUMENT_NAMES)); `toxicity` and `top` as `in_context` gives them."""
+    """Features of all documents, shape (rows, len(DOCUMENT_NAMES)); `toxicity`, `kept` as `in_context` gives them."""
+    top = np.nan_to_num(row_top_mean(toxicity, windows.bounds, TOP_SHARE))
     half = np.nan_to_num(row_top_mean(toxicity, windows.bounds, 0.5))
     matrix = np.asarray(
         features.document_features(
@@ -312,4 +355,5 @@ def document_matrix(
             features.token_kinds(tokens.data, tokens.offsets), cues, rates, top, half, hits.row, use, demeaning,
         )
     )  # fmt: skip
-    return np.column_stack((matrix, term_rates))
+    read = features.read_document_columns(reading, windows, windows.last - windows.first, kept)
+    return np.column_stack((matrix, term_rates, read))

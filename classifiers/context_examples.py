@@ -240,8 +240,9 @@ def thread_examples(
             texts = [_pick(other.benign, rng) for _ in range(size)]
             yield Example("\n\n".join(texts), False, None, f"thread/{other.source}", key)
         if counter and hate and number % 2 == 0:
+            # Who objects quotes, who agrees seldom does; but sometimes, for quotation marks alone must not decide.
             yield _exchange(counter, QUOTE_FRAMES, False, rng, key)
-            yield _exchange(hate, PLAIN_FRAMES, True, rng, key)
+            yield _exchange(hate, QUOTE_FRAMES[:1] + PLAIN_FRAMES * 4, True, rng, key)
 
 
 def _pick(texts: Sequence[str], rng: np.random.Generator) -> str:

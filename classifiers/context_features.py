@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from classifiers.encoder import UNREAD, Reading
+from classifiers.roles import COUNTER, HATE, TOXIC
+from classifiers.windows import Windows, row_top_mean
+
 F64 = npt.NDArray[np.float64]
 
 CUES = (
@@ -25,12 +29,23 @@ SHAPE_NAMES = (
     "before_toxicity", "after_toxicity", "document_toxicity", "other_terms_near", "other_terms_window",
     "exclamations", "attributed_before", "window_length", "opens_window", "question",
 )  # fmt: skip
+# What the encoder reads: log-probabilities of the mention's role, logits of its window and of the windows beside it.
+READ_MENTION = (
+    "read_use", "read_quotation", "read_explanation", "read_counter_speech", "read_reclaimed", "read_homonym",
+    "read_use_logit", "window_toxic", "window_hate", "window_counter_speech", "next_hate", "next_counter",
+    "before_hate", "before_counter",
+)  # fmt: skip
+READ_DOCUMENT = (
+    "hate_top", "hate_highest", "toxic_top", "counter_top", "counter_highest", "hate_unanswered", "hate_share",
+    "last_hate", "read_share",
+)  # fmt: skip
 MENTION_NAMES = (
     *(f"near_{cue}" for cue in CUES),
     *(f"window_{cue}" for cue in CUES),
     *(f"document_{cue}" for cue in CUES),
     *SHAPE_NAMES,
     *(f"category_{category}" for category in CATEGORIES),
+    *READ_MENTION,
 )
 DOCUMENT_SHAPE = (
     "top_toxicity", "mean_toxicity", "toxic_share", "unframed_toxicity", "last_toxicity", "framed_share",
@@ -38,7 +53,7 @@ DOCUMENT_SHAPE = (
 )  # fmt: skip
 # Profanity is not hate: its rate lets the model discount what the first stage makes of it.
 RATE_NAMES = ("profanity_rate", "insult_rate")
-DOCUMENT_NAMES = (*(f"document_{cue}" for cue in CUES), *DOCUMENT_SHAPE, *RATE_NAMES)
+DOCUMENT_NAMES = (*(f"document_{cue}" for cue in CUES), *DOCUMENT_SHAPE, *RATE_NAMES, *READ_DOCUMENT)
 N_CUES, N_SHAPE = len(CUES), len(SHAPE_NAMES)
 QUOTE, BANG, QUESTION = 1, 2, 3
 
@@ -75,7 +90,7 @@ def mention_features(  # type: ignore[no-untyped-def]
     bounds, first, last, toxicity, kinds, cues, rates, document_toxicity, rows, token, token_end, window, dictionary,
     severity, category, disguised, guards, demeaning,
 ):  # fmt: skip
-    """Features of every mention, shape (n, len(MENTION_NAMES)); mentions are sorted by row and place."""
+    """Features of every mention but READ_MENTION, one row each; mentions are sorted by row and place."""
     out = np.zeros((len(rows), 3 * N_CUES + N_SHAPE + 8))
     shape = 3 * N_CUES
     for m in range(len(rows)):
@@ -196,4 +211,53 @@ def document_features(  # type: ignore[no-untyped-def]
         out[row, N_CUES + 11] = tokens < 30
         out[row, N_CUES + 12] = half[row]
         out[row, N_CUES + 13] = answered / max(followed, 1)
+    return out
+
+
+def read_mention_columns(reading: Reading, windows: Windows, window: npt.NDArray[np.int64]) -> F64:
+    """READ_MENTION of the mentions that stand in `window` (n,); a neighbour of another document counts as unread."""
+    role = np.maximum(reading.role, -8.0)
+    rest = np.log(np.maximum(-np.expm1(np.minimum(reading.role[:, 0], -1e-9)), 1e-9))
+    columns = [role, np.clip(reading.role[:, 0] - rest, -8, 8)[:, None], reading.text[window]]
+    for step in (1, -1):
+        beside = np.clip(window + step, 0, max(len(windows) - 1, 0))
+        same = (beside != window) & (windows.row[beside] == windows.row[window])
+        text = np.where(same[:, None], reading.text[beside], UNREAD[None, :])
+        columns.append(text[:, [HATE, COUNTER]])
+    return np.hstack(columns)
+
+
+def read_document_columns(reading: Reading, windows: Windows, sizes: npt.NDArray[np.int64], kept: F64) -> F64:
+    """READ_DOCUMENT of every document; `sizes` are the tokens of each window, `kept` the share of its hate that stays
+    when its terms turn out to be mentioned."""
+    p = 1.0 / (1.0 + np.exp(-reading.text))
+    p[:, HATE] *= kept
+    bounds = windows.bounds
+    tops = [np.nan_to_num(row_top_mean(p[:, head], bounds, share)) for head, share in
+            ((HATE, 0.2), (HATE, 1e-9), (TOXIC, 0.2), (COUNTER, 0.2), (COUNTER, 1e-9))]  # fmt: skip
+    rest = np.asarray(_unanswered(bounds, p[:, HATE], p[:, COUNTER], sizes, reading.asked))
+    return np.column_stack((*tops, rest))
+
+
+@njit(nogil=True, cache=True)
+def _unanswered(bounds, hate, counter, sizes, asked):  # type: ignore[no-untyped-def]
+    """Hate that no counter-speech follows within two windows, share of hateful text, last window's hate, share read."""
+    out = np.zeros((len(bounds) - 1, 4))
+    for row in range(len(bounds) - 1):
+        a, b = bounds[row], bounds[row + 1]
+        weight = total = length = share = read = 0.0
+        for w in range(a, b):
+            answer = 0.0
+            for k in range(w + 1, min(w + 3, b)):
+                answer = max(answer, counter[k])
+            total += hate[w] * hate[w] * (1.0 - answer)
+            weight += hate[w]
+            length += sizes[w]
+            share += sizes[w] * (hate[w] >= 0.5)
+            read += asked[w]
+        if b > a:
+            out[row, 0] = total / max(weight, 1e-9)
+            out[row, 1] = share / max(length, 1.0)
+            out[row, 2] = hate[b - 1]
+            out[row, 3] = read / (b - a)
     return out

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from classifiers.context import MENTION_ROLES
+from classifiers.encoder import with_marks
 from classifiers.labelled import dotted, read_rows
+from classifiers.roles import ROLES
 from classifiers.tokens import tokenize
 from classifiers.windows import WindowSettings, cut
 from curation.kernels.text_batch import TextBatch
@@ -27,8 +28,6 @@ from curation.lexicon.matcher import Matcher
 from curation.seeding import unit_hash
 from curation.settings import Settings
 
-TEXT_HEADS = ("toxic", "hate", "counter")
-ROLES = ("use", *MENTION_ROLES)
 SOME_MENTION = len(ROLES)  # not use; which kind is unknown
 DEMEANING = frozenset({"slur", "hate_ideology"})
 INSULTING = frozenset({"insult"})
@@ -88,14 +87,14 @@ class TrainingText:
 
 
 def load_training_texts(
-    sets: Sequence[EncoderSet], root: Path, seed: int, windows: WindowSettings
+    sets: Sequence[EncoderSet], root: Path, seed: int, windows: WindowSettings, skip: int = 0
 ) -> list[TrainingText]:
-    """Windows of all rows, with mentions found by the shipped lexicon."""
+    """Windows of all rows but the first `skip` of each set, with mentions found by the shipped lexicon."""
     lexicon = load_lexicon("english")
     matcher = Matcher(lexicon)
     found: list[TrainingText] = []
     for spec in sets:
-        rows = list(_labelled_rows(spec, root, seed))
+        rows = list(_labelled_rows(spec, root, seed))[skip:]
         texts = list(_windows_of(rows, spec, matcher, lexicon, windows))
         # Nobody read the ordinary text: where a demeaning term stands it may not be clean.
         found += [text for text in texts if not (spec.clean and text.spans)]
@@ -157,7 +156,7 @@ def _windows_of(
                 continue
             start = int(tokens.start[windows.first[first]])
             end = int(tokens.end[windows.last[last - 1] - 1])
-            start, end = _with_marks(row.text, start, end)
+            start, end = with_marks(row.text, start, end)
             spans, roles = [], []
             for m in range(int(bounds[index]), int(bounds[index + 1])):
                 s, e = int(hits.start[m]), int(hits.end[m])
@@ -171,15 +170,6 @@ def _windows_of(
                 row.text[start:end], row.labels, spec.name, row.id, f"{spec.name}/{row.group}", fold,
                 tuple(spans), tuple(roles),
             )  # fmt: skip
-
-
-def _with_marks(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span with the punctuation around it, which tokens leave out: quotation marks and full stops matter."""
-    while start > 0 and not text[start - 1].isspace() and not text[start - 1].isalnum():
-        start -= 1
-    while end < len(text) and not text[end].isspace() and not text[end].isalnum():
-        end += 1
-    return start, end
 
 
 def mention_label(category: str, labels: npt.NDArray[np.float32]) -> int | None:
@@ -219,7 +209,7 @@ def example_texts(seed: int, count: int, windows: WindowSettings) -> list[Traini
         if example.spans:
             a, b = int(cuts.bounds[index]), int(cuts.bounds[index + 1])
             places = [(int(tokens.start[cuts.first[w]]), int(tokens.end[cuts.last[w] - 1])) for w in range(a, b)]
-            places = [_with_marks(example.text, *place) for place in places]
+            places = [with_marks(example.text, *place) for place in places]
             pieces = [p for p in places if any(p[0] <= s and e <= p[1] for s, e in example.spans)] or pieces
         for start, end in pieces:
             spans = tuple((s - start, e - start) for s, e in example.spans if start <= s and e <= end)

@@ -1,6 +1,6 @@
 """Fit jobs: labelled sets → a model, its calibration, its thresholds, its card. Deterministic given the seed.
 
-`fit_toxicity` is here, the context model in `fit_context.py`; `commands.py` calls both.
+`fit_toxicity` is here; the encoder is in `fit_encoder.py`, the layers over both stages in `fit_context.py`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FitJob(Settings):
     """A `kind: fit` job."""
 
     kind: Literal["fit"]
-    classifier: Literal["toxicity", "context"]
+    classifier: Literal["toxicity"]
     data: str
     output: str
     seed: int = 17
@@ -62,10 +62,10 @@ class FitJob(Settings):
     fasttext: FastTextSettings = FastTextSettings()
     windows: WindowSettings = WindowSettings()
     top_share: float = 0.2
-    # The band handed to the second stage: it starts where first-stage recall of toxic windows is still band_recall and
-    # ends where its precision reaches band_precision.
-    band_recall: float = 0.98
-    band_precision: float = 0.95
+    teacher: str | None = Field(default=None, description="card of the encoder that labels unlabelled text")
+    # Windows of unlabelled text that the first pass gives at least this much are shown to the teacher: the others are
+    # clean beyond doubt, and ten times as many.
+    taught_from: float = Field(default=0.05, ge=0, le=1)
     # The stated target of the document threshold: this share of held-out ordinary web text may exceed it.
     web_fpr: float = 0.01
 
@@ -93,6 +93,59 @@ def load_corpus(job: FitJob, sets: Sequence[LabelledSet]) -> Corpus:
     suspect = np.zeros(len(rows), bool)
     suspect[hits.row[doubtful[hits.entry] & ~hits.guarded]] = True
     rows = [row for row, bad in zip(rows, suspect, strict=True) if not (bad and row.source in unlabelled)]
+    return corpus_of(rows, job)
+
+
+def fit_toxicity(job: FitJob) -> dict[str, Any]:
+    """Train, quantise, calibrate, measure; write toxicity.ftz, .json and .md into `job.output`. Returns the card."""
+    from classifiers.cards import toxicity_card
+
+    corpus = load_corpus(job, job.sets)
+    out = Path(job.output)
+    out.mkdir(parents=True, exist_ok=True)
+    train_model(corpus, corpus.split == "train", out / "toxicity.ftz", job.fasttext, job.windows, job.seed)
+    if job.teacher is not None:
+        corpus = taught(corpus, job, out / "toxicity.ftz")
+        train_model(corpus, corpus.split == "train", out / "toxicity.ftz", job.fasttext, job.windows, job.seed)
+    size = (out / "toxicity.ftz").stat().st_size
+    if size > MAX_MODEL_BYTES:
+        raise ConfigError(Problem("model-size", f"the quantised model has {size} bytes, more than {MAX_MODEL_BYTES}"))
+    card = _toxicity_card(job, corpus, out / "toxicity.ftz")
+    (out / "toxicity.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (out / "toxicity.md").write_text(toxicity_card(card), encoding="utf-8")
+    return card
+
+
+def taught(corpus: Corpus, job: FitJob, path: Path) -> Corpus:
+    """The corpus with every doubtful window of unlabelled text as a row of its own, labelled by the teacher.
+
+    Ordinary text is where the first stage must not send half of what it finds to the second for nothing, and nobody
+    labelled any: so it learns there what the encoder would say (distillation; Hinton et al. 2015, with hard labels).
+    """
+    from classifiers.encoder import Encoder, window_span
+    from classifiers.roles import HATE, TOXIC
+
+    encoder, _, _ = Encoder.load(Path(str(job.teacher)))
+    calibration, logits, _ = calibrate(corpus, path, corpus.split == "calibration")
+    unlabelled = np.isin(corpus.source, [spec.name for spec in job.sets if spec.all_clean])
+    doubtful = (calibration.apply(logits) >= job.taught_from) & unlabelled[corpus.windows.row]
+    rows: list[Row] = []
+    hurt: set[int] = set()
+    for w in np.flatnonzero(doubtful).tolist():
+        index = int(corpus.windows.row[w])
+        row = corpus.rows[index]
+        start, end = window_span(row.text, corpus.tokens, corpus.windows, w)
+        answer, _ = encoder.read(row.text[start:end], [])
+        toxic = bool(max(answer[TOXIC], answer[HATE]) >= 0)
+        rows.append(Row(row.source, f"{row.id}/{w}", row.text[start:end], toxic, row.group))
+        if toxic:
+            hurt.add(index)
+    kept = [row for index, row in enumerate(corpus.rows) if index not in hurt]
+    return corpus_of([*kept, *rows], job)
+
+
+def corpus_of(rows: Sequence[Row], job: FitJob) -> Corpus:
+    """Rows with their tokens, windows, labels and splits."""
     tokens = tokenize(TextBatch.of([row.text for row in rows]))
     return Corpus(
         rows,
@@ -104,35 +157,20 @@ def load_corpus(job: FitJob, sets: Sequence[LabelledSet]) -> Corpus:
     )
 
 
-def fit_toxicity(job: FitJob) -> dict[str, Any]:
-    """Train, quantise, calibrate, measure; write toxicity.ftz, .json and .md into `job.output`. Returns the card."""
-    from classifiers.cards import toxicity_card
-
-    corpus = load_corpus(job, job.sets)
-    out = Path(job.output)
-    out.mkdir(parents=True, exist_ok=True)
-    train_model(corpus, job, corpus.split == "train", out / "toxicity.ftz")
-    size = (out / "toxicity.ftz").stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise ConfigError(Problem("model-size", f"the quantised model has {size} bytes, more than {MAX_MODEL_BYTES}"))
-    card = _toxicity_card(job, corpus, out / "toxicity.ftz")
-    (out / "toxicity.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (out / "toxicity.md").write_text(toxicity_card(card), encoding="utf-8")
-    return card
-
-
-def train_model(corpus: Corpus, job: FitJob, chosen: Mask, path: Path) -> None:
+def train_model(
+    corpus: Corpus, chosen: Mask, path: Path, settings: FastTextSettings, windows: WindowSettings, seed: int
+) -> None:
     """A quantised fastText model of the chosen rows, written to `path`; one thread, so the same bytes each time."""
     import fasttext
 
-    settings = job.fasttext
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "train.txt"
-        lines.write_text("\n".join(training_lines(corpus, job, chosen)) + "\n", encoding="utf-8")
+        found = training_lines(corpus, chosen, settings.max_windows, windows, seed)
+        lines.write_text("\n".join(found) + "\n", encoding="utf-8")
         model = fasttext.train_supervised(
             str(lines), dim=settings.dim, epoch=settings.epoch, lr=settings.lr, bucket=settings.buckets,
             wordNgrams=settings.word_ngrams, minCount=settings.min_count, minn=0, maxn=0,
-            thread=1, seed=job.seed, verbose=0,
+            thread=1, seed=seed, verbose=0,
         )  # fmt: skip
         model.quantize(qnorm=True, retrain=False, dsub=2)
         model.save_model(str(path))
@@ -154,7 +192,9 @@ def calibrate(corpus: Corpus, path: Path, chosen: Mask) -> tuple[Calibration, F6
     return fit_isotonic(logits[held], corpus.toxic[windows.row][held]), logits, usable
 
 
-def training_lines(corpus: Corpus, job: FitJob, chosen: Mask) -> list[str]:
+def training_lines(
+    corpus: Corpus, chosen: Mask, max_windows: int, settings: WindowSettings, seed: int
+) -> list[str]:
     """fastText lines of the chosen rows, shuffled by seed: a window each, but a toxic row whole.
 
     Nobody labelled which window of a toxic comment is toxic, so its first two windows' worth of words stay together.
@@ -173,12 +213,12 @@ def training_lines(corpus: Corpus, job: FitJob, chosen: Mask) -> list[str]:
         if a == b:
             continue
         if corpus.toxic[index]:
-            stop = min(int(windows.last[b - 1]), int(windows.first[a]) + 2 * job.windows.max_tokens)
+            stop = min(int(windows.last[b - 1]), int(windows.first[a]) + 2 * settings.max_tokens)
             lines.append(line(POSITIVE, int(windows.first[a]), stop))
         else:
-            stop = min(b, a + job.fasttext.max_windows)
+            stop = min(b, a + max_windows)
             lines += [line(NEGATIVE, int(windows.first[w]), int(windows.last[w])) for w in range(a, stop)]
-    order = np.random.default_rng(job.seed).permutation(len(lines))
+    order = np.random.default_rng(seed).permutation(len(lines))
     return [lines[k] for k in order]
 
 
@@ -192,7 +232,7 @@ def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
     windows = corpus.windows
     calibration, logits, usable = calibrate(corpus, path, corpus.split == "calibration")
     toxic_window = corpus.toxic[windows.row]
-    held = usable & (corpus.split[windows.row] == "calibration")
+    usable & (corpus.split[windows.row] == "calibration")
     model = FastTextToxicity(path, calibration)
     probability = calibration.apply(logits)
     score = document_scores(model, corpus, job.top_share)
@@ -213,7 +253,6 @@ def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
         "version": "1",
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
         "calibration": calibration.plain(),
-        "band": _band(probability[held], toxic_window[held], job),
         "threshold": round(float(np.quantile(score[web], 1 - job.web_fpr)), 4),
         "sets": [spec.model_dump(mode="json", exclude_defaults=True) for spec in job.sets],
         "unseen_sets": [spec.name for spec in job.unseen],
@@ -238,13 +277,3 @@ def _metrics(score: F64, toxic: F64, seed: int) -> dict[str, Any]:
         "recall_at_5_percent_fpr": round(recall_at_fpr(score, toxic, 0.05), 4),
         "toxic_share": round(float(toxic.mean()), 4),
     }
-
-
-def _band(probability: F64, toxic: F64, job: FitJob) -> list[float]:
-    """[low, high]: below low the first stage may say clean, above high it may say toxic."""
-    low = float(np.quantile(probability[toxic == 1], 1 - job.band_recall))
-    order = np.argsort(-probability, kind="stable")
-    precision = np.cumsum(toxic[order]) / np.arange(1, len(order) + 1)
-    good = np.flatnonzero(precision >= job.band_precision)
-    high = float(probability[order[good[-1]]]) if len(good) else 1.0
-    return [round(low, 4), round(max(high, low), 4)]

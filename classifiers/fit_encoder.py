@@ -15,66 +15,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from classifiers.encoder_data import (
-    ROLES,
-    SOME_MENTION,
-    EncoderSet,
-    TrainingText,
-    example_texts,
-    held_frame,
-    load_training_texts,
-)
+from classifiers.encoder_data import SOME_MENTION, TrainingText, held_frame
+from classifiers.encoder_job import EncoderJob, EncoderTraining
 from classifiers.encoder_net import EncoderNet, base_folder, export, make_net, make_tokenizer
-from classifiers.windows import WindowSettings
+from classifiers.roles import ROLES
 from curation.seeding import derive_seed
-from curation.settings import Settings
 
 F32 = npt.NDArray[np.float32]
 MASK, CLS, SEP = 103, 101, 102  # of BERT's uncased vocabulary
-
-
-class EncoderTraining(Settings):
-    """How the encoder learns."""
-
-    epochs: float = 2.0
-    learning_rate: float = 1e-4
-    head_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: float = Field(default=0.06, description="share of the steps in which the rate rises")
-    batch_pieces: int = Field(default=2048, description="word pieces of a batch, padding included")
-    max_pieces: int = Field(default=96, description="longer windows are cut while learning")
-    role_weight: float = Field(default=0.5, description="weight of the role loss beside the text loss")
-    # A hidden term forces the role to be read off the context; measured on terms that no training row held.
-    hide_terms: float = Field(default=0.15, ge=0, le=1, description="share of mentions whose pieces become [MASK]")
-    hide_pieces: float = Field(default=0.05, ge=0, le=1, description="share of other pieces that become [MASK]")
-    fold_epochs: float = Field(default=1.0, description="epochs of the models that leave sets out")
-    threads: int = 1
-
-
-class EncoderJob(Settings):
-    """A `kind: fit` job of `classifier: encoder`."""
-
-    kind: Literal["fit"]
-    classifier: Literal["encoder"]
-    data: str
-    output: str
-    work: str = Field(description="folder for the models that leave sets out")
-    seed: int = 17
-    base: str = Field(default="minilm", description="`minilm`, or the folder of another BERT snapshot")
-    sets: tuple[EncoderSet, ...] = Field(min_length=1)
-    examples: int = Field(default=16000, description="written examples (classifiers/examples)")
-    windows: WindowSettings = WindowSettings()
-    training: EncoderTraining = EncoderTraining()
-    positions: int = Field(default=128, description="longest input in pieces")
 
 
 @dataclass(frozen=True)
@@ -123,11 +78,8 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     sizes = [len(coded.ids[k]) for k in chosen]
-    plan: list[npt.NDArray[np.int64]] = []
-    while len(plan) < 1 or settings.epochs > len(plan) / max(len(plan_once), 1):
-        plan_once = batches(sizes, settings.batch_pieces, rng)
-        plan += plan_once
-    plan = plan[: math.ceil(settings.epochs * len(plan_once))]
+    rounds = [batches(sizes, settings.batch_pieces, rng) for _ in range(math.ceil(settings.epochs))]
+    plan = [part for once in rounds for part in once][: math.ceil(settings.epochs * len(rounds[0]))]
     heads = [p for n, p in net.named_parameters() if not n.startswith("base.")]
     body = [p for n, p in net.named_parameters() if n.startswith("base.")]
     groups = [{"params": body, "lr": settings.learning_rate}, {"params": heads, "lr": settings.head_rate}]
@@ -143,7 +95,7 @@ def train(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             text, role = net(ids, mask)
         loss = text_loss(text.float(), labels) + settings.role_weight * role_loss(role.float(), mentions)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -220,18 +172,11 @@ def answer(net: EncoderNet, coded: Encoded, rows: Sequence[int]) -> Answers:
     return Answers(text, role)
 
 
-def job_texts(job: EncoderJob) -> list[TrainingText]:
-    """Everything the encoder may learn from, written examples last."""
-    texts = load_training_texts(job.sets, Path(job.data), job.seed, job.windows)
-    return texts + example_texts(job.seed, job.examples, job.windows)
-
-
-def fit_models(job: EncoderJob, only: str | None = None) -> None:
+def fit_models(job: EncoderJob, texts: Sequence[TrainingText], only: str | None = None) -> None:
     """Train and export the fold models (`fold0` …) into `job.work` and the final one (`encoder`) into `job.output`.
 
     `only` names one of them, so that several processes can share the work; a model that is there is not trained again.
     """
-    texts = job_texts(job)
     folder = base_folder(job.base)
     tokenizer = make_tokenizer(folder, (t.text for t in texts))
     coded = encode(texts, tokenizer, job.training.max_pieces)

@@ -87,7 +87,7 @@ def load_set(spec: LabelledSet, root: Path, seed: int) -> list[Row]:
         if rewrite:
             rewrite = rewrite[0] if isinstance(rewrite, list) else rewrite
             rows.append(Row(spec.name, f"{raw['id']}/clean", str(rewrite), False, group))
-    # Another seed than `Row.split` has: with the same one a limit keeps the rows of lowest hash, which are the held-out ones.
+    # Another seed than `Row.split` has: with the same one a limit would keep the rows of lowest hash: held-out ones.
     rows.sort(key=lambda row: (unit_hash(f"{row.source}/{row.id}", derive_seed(seed, "draw")), row.id))
     if spec.limit is None:
         return rows

@@ -16,14 +16,14 @@ from pydantic import Field
 
 from classifiers.base import WEIGHTS, load_card, resource
 from classifiers.calibration import Calibration
-from classifiers.cascade import Scored, run_cascade
-from classifiers.context import ContextModel, Mentions
+from classifiers.cascade import STAGES, Cascade, Scored, run_cascade
+from classifiers.context import ContextModel, Mentions, demeaning_entries
 from classifiers.language_gate import LanguageGate
 from classifiers.spans import mention_lists, span_lists
 from classifiers.tokens import Tokens, tokenize
 from classifiers.toxicity_detoxify import Detoxify, missing
 from classifiers.toxicity_fasttext import FastTextToxicity
-from classifiers.windows import SENTENCES, Windows, WindowSettings, cut, row_top_mean, token_at
+from classifiers.windows import SENTENCES, Windows, WindowSettings, cut, row_top_mean
 from curation.errors import ConfigError, Problem
 from curation.kernels.text_batch import TextBatch
 from curation.lexicon.entries import load_lexicon
@@ -39,7 +39,10 @@ class ScoringSettings(Settings):
     toxicity_model: str = Field(default="shipped", description="`shipped`, or the .json card beside a fitted model")
     context_model: str = Field(default="shipped", description="`shipped`, or the .json card of a fitted model")
     detoxify_model: str | None = Field(default=None, description="folder of a local Detoxify snapshot; never fetched")
-    band: tuple[float, float] | None = Field(default=None, description="unsure first-stage range; None: the card's")
+    encoder_model: str = Field(default="shipped", description="`shipped`, or the .json card of a fitted encoder")
+    second_stage_from: float | None = Field(
+        default=None, ge=0, le=1, description="first-stage probability from which the encoder reads; None: the card's"
+    )
     lexicon: str = Field(default="english", description="shipped name or file (.tsv, .yaml, .jsonl)")
     blocklist: str = Field(default="ldnoobw", description="the list of the any-hit baseline")
     blocklist_languages: tuple[str, ...] = ("en",)
@@ -83,6 +86,7 @@ class Scorer:
         if self.filters & {"toxicity", "context"}:
             lexicon = load_lexicon(settings.lexicon)
             self._terms = Matcher(lexicon)
+            self._demeaning = demeaning_entries(lexicon.entries, frozenset(settings.demeaning))
             self._resources.append(lexicon.resource())
         if "context" in self.filters:
             path = _card_path(settings.context_model, "context.json")
@@ -97,16 +101,24 @@ class Scorer:
         path = _card_path(self.settings.toxicity_model, "toxicity.json")
         card = load_card(path)
         self._toxicity = FastTextToxicity(path.with_suffix(".ftz"), Calibration.load(path, "calibration"))
-        self._band = self.settings.band or (float(card["band"][0]), float(card["band"][1]))
         self._resources.append(resource("toxicity", card, path))
-        self._second: Detoxify | None = None
-        if "toxicity" in self.filters:
-            reason = missing(self.settings.detoxify_model)
+        if not self.filters & {"toxicity", "context"}:
+            return
+        detoxify: Detoxify | None = None
+        if "toxicity" in self.filters and self.settings.detoxify_model is not None:
+            reason = missing()
             if reason is not None:
                 self._notes.append(reason)
-            elif self.settings.detoxify_model is not None:
-                self._second = Detoxify(self.settings.detoxify_model)
-                self._resources.append(self._second.resource())
+            else:
+                detoxify = Detoxify(self.settings.detoxify_model)
+                self._resources.append(detoxify.resource())
+        self._cascade, row = Cascade.load(
+            self._toxicity,
+            _card_path(self.settings.encoder_model, "encoder.json"),
+            self.settings.second_stage_from,
+            detoxify,
+        )
+        self._resources.append(row)
 
     def resources(self) -> list[dict[str, str]]:
         """[{name, version, sha256, kind}] of every model and list in use, for the manifest."""
@@ -126,11 +138,12 @@ class Scorer:
         if self.filters & {"toxicity", "sentence", "context"}:
             tokens = tokenize(batch)
             windows = cut(tokens, self.settings.windows)
-            hits = self._terms.find(batch) if self.filters & {"toxicity", "context"} else _no_hits()
-            scored = run_cascade(
-                texts, tokens, windows, self._toxicity, self._second, self._band, _holding(hits, tokens, windows)
-            )
-            failed |= scored.failed
+            if self.filters & {"toxicity", "context"}:
+                hits = self._terms.find(batch)
+                scored = run_cascade(
+                    texts, tokens, windows, self._cascade, hits, self._demeaning[hits.entry] & ~hits.guarded
+                )
+                failed |= scored.failed
             if "toxicity" in self.filters:
                 columns |= self._score_toxicity(tokens, windows, scored, len(batch))
             if "sentence" in self.filters:
@@ -138,6 +151,9 @@ class Scorer:
             if "context" in self.filters:
                 columns |= self._score_context(batch, tokens, windows, scored, hits)
             columns = self._gate.apply(columns, texts)
+        if failed:  # what a stage could not read has no score, however much of it the others read
+            gone = pa.array([row in failed for row in range(len(batch))])
+            columns = {name: _without(column, gone) if _staged(name) else column for name, column in columns.items()}
         reasons = [failed.get(row) for row in range(len(batch))] if failed else None
         columns["scoring.failed"] = pa.array(reasons, pa.string()) if reasons else pa.nulls(len(batch), pa.string())
         return columns
@@ -153,16 +169,14 @@ class Scorer:
 
     def _score_toxicity(self, tokens: Tokens, windows: Windows, scored: Scored, size: int) -> dict[str, pa.Array]:
         value = np.nan_to_num(row_top_mean(scored.probability, windows.bounds, self.settings.top_share))
-        gone = np.zeros(size, bool)
-        gone[list(scored.failed)] = True
-        shown = np.flatnonzero((scored.probability >= self.settings.window_threshold) & ~gone[windows.row])
-        second = np.zeros(size, bool)
-        second[windows.row[scored.second]] = True
+        shown = np.flatnonzero(scored.probability >= self.settings.window_threshold)
+        stage = np.zeros(size, np.int64)
+        np.maximum.at(stage, windows.row, scored.stage.astype(np.int64))
         spans = _window_spans(tokens, windows, shown, "toxic", size)
         return {
-            "toxicity.toxicity": pa.array(value.astype(np.float32), mask=gone),
-            "toxicity.spans": _with_nulls(spans, gone),
-            "toxicity.stage": pa.array(np.where(second, "detoxify", "fasttext"), mask=gone),
+            "toxicity.toxicity": pa.array(value.astype(np.float32)),
+            "toxicity.spans": spans,
+            "toxicity.stage": pa.array(np.array(STAGES)[stage]),
         }
 
     def _score_sentences(self, tokens: Tokens, size: int) -> dict[str, pa.Array]:
@@ -178,7 +192,7 @@ class Scorer:
     def _score_context(
         self, batch: TextBatch, tokens: Tokens, windows: Windows, scored: Scored, hits: Hits
     ) -> dict[str, pa.Array]:
-        mentions = self._context.judge(batch, tokens, windows, scored.probability, hits)
+        mentions = self._context.judge(batch, tokens, windows, scored.probability, scored.reading, hits)
         used = np.flatnonzero(mentions.is_use & mentions.demeaning)
         return {
             "context.max_use": pa.array(mentions.max_use.astype(np.float32)),
@@ -198,32 +212,20 @@ def _card_path(name: str, shipped: str) -> Path:
     return WEIGHTS / shipped if name == "shipped" else Path(name)
 
 
-def _no_hits() -> Hits:
-    empty = np.zeros(0, np.int32)
-    return Hits(empty, empty, empty, empty, empty.astype(bool), empty.astype(bool))
-
-
-def _holding(hits: Hits, tokens: Tokens, windows: Windows) -> npt.NDArray[np.bool_]:
-    """Which windows hold a lexicon term."""
-    holds = np.zeros(len(windows), bool)
-    if len(hits) and len(windows):
-        token = token_at(tokens, hits.row, hits.start)
-        at = np.searchsorted(windows.first, token, side="right") - 1
-        holds[at[(at >= 0) & ~hits.guarded]] = True
-    return holds
-
-
 def _window_spans(tokens: Tokens, windows: Windows, chosen: npt.NDArray[np.int64], label: str, size: int) -> pa.Array:
     start = tokens.start[windows.first[chosen]]
     end = tokens.end[windows.last[chosen] - 1]
     return span_lists(windows.row[chosen], start, end, pa.repeat(label, len(chosen)), size)
 
 
-def _with_nulls(lists: pa.Array, gone: npt.NDArray[np.bool_]) -> pa.Array:
-    if not gone.any():
-        return lists
-    index = pa.array(np.arange(len(lists)), mask=gone)
-    return lists.take(index)
+def _staged(name: str) -> bool:
+    return name.startswith(("toxicity.", "context."))
+
+
+def _without(column: pa.Array, gone: pa.Array) -> pa.Array:
+    """`column` with null where `gone`."""
+    index = pa.array(np.arange(len(column)), mask=gone.to_numpy(zero_copy_only=False))
+    return column.take(index)
 
 
 def _mention_column(mentions: Mentions, size: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The second stage of the cascade: a Detoxify model from a local folder. It never downloads.
+"""Detoxify as the second stage of the cascade, in the shipped encoder's place: from a local folder, never fetched.
 
 The folder is a Hugging Face snapshot of a published model (unitary/toxic-bert, unitary/unbiased-toxic-roberta,
 unitary/multilingual-toxic-xlm-roberta): config.json, model.safetensors and the tokenizer's files. Weights come from
@@ -23,13 +23,11 @@ BATCH = 32
 LABELS = ("toxic", "toxicity")  # what the published models call their first output
 
 
-def missing(folder: str | None) -> str | None:
-    """Why the second stage cannot run, as a sentence for the notes; None when it can."""
-    if folder is None:
-        return "Detoxify weights not present: the cascade uses the calibrated first stage"
+def missing() -> str | None:
+    """Why a Detoxify model cannot run here, as a sentence for the notes; None when it can."""
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
-            return f"Detoxify needs the package `{package}` (extra `detoxify`): the cascade uses the first stage"
+            return f"Detoxify needs the package `{package}` (extra `detoxify`): the shipped encoder judges in its place"
     return None
 
 

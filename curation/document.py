@@ -33,6 +33,9 @@ MENTION = pa.struct(
         ("role", pa.string()),
         ("score", pa.float32()),
         ("cue", pa.string()),
+        ("quoted", pa.bool_()),  # between quotation marks
+        ("framed", pa.bool_()),  # a definition, a word about words, an attribution or a dictionary line around it
+        ("stance", pa.string()),  # of its window: hostile | opposed | neutral; null where the encoder did not read it
     ]
 )
 MENTIONS = pa.list_(MENTION)

@@ -23,6 +23,7 @@ Row = dict[str, Any]
 CLASSIFIERS = {
     "language": "lid.176.ftz",
     "toxicity_fasttext": "toxicity.ftz",
+    "encoder": "encoder.onnx",
     "toxicity_detoxify": "",
     "context": "context.json",
 }

@@ -71,7 +71,7 @@ def outcome(
 LISTED = reason("blocklist.listed_word", "blocklist.hits", 1.0, 0.0, (2, 5))
 EXACT = reason("dedup.exact_duplicate", "dedup.exact", 1.0, 1.0)
 TOXIC = reason("toxicity.toxic", "toxicity.toxicity", 0.75, 0.5, (0, 3))
-HATEFUL = reason("context.hateful", "context.document_use", 0.75, 0.5)
+HATEFUL = reason("context.hateful", "context.document_use", 0.75, 0.6)
 ONE_HIT = {"blocklist.hits": 1, "blocklist.spans": [span(2, 5)]}
 ONE_TOXIC = {"toxicity.toxicity": 0.75, "toxicity.spans": [span(0, 3)]}
 
@@ -137,7 +137,7 @@ def test_documents_of_a_batch_do_not_touch_each_other() -> None:
 
 
 def test_one_code_may_have_another_action_than_its_rule() -> None:
-    settings = {"max_use": 0.5, "max_document_use": 0.5}
+    settings = {"max_use": 0.5, "max_document_use": 0.6}
     rules = ruleset({"filter": "context", "action": "drop", "actions": {"use": "mask"}, "settings": settings})
     used = {"context.max_use": 0.75, "context.use_spans": [span(2, 5, "slur")]}
     use = reason("context.use", "context.max_use", 0.75, 0.5, (2, 5))

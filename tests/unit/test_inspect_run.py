@@ -52,7 +52,8 @@ def test_a_removed_document_comes_with_reasons_mentions_and_masked_text(inspect:
         "reasons": [{"code": "context.use", "signal": "context.max_use", "value": 0.93, "threshold": 0.5,
                      "start": start, "end": start + len(WORD)}],
         "mentions": [{"start": start, "end": start + len(WORD), "term": MASKED, "category": "insult", "target": None,
-                      "role": "use", "score": 0.5, "cue": None}],
+                      "role": "use", "score": 0.5, "cue": None, "quoted": None, "framed": None,
+                      "stance": None}],
         "elsewhere": {"blocklist": ["blocklist.listed_word"]},
         "text": DOCUMENTS_OF_RUN["use"][2].replace(WORD, MASKED),
     }  # fmt: skip

@@ -14,6 +14,7 @@ ENGLISH = "You are all worthless scum and nobody wants you here, you stupid idio
 SPAN = {"start": 0, "end": 3, "label": "slur"}
 MENTION = {
     "start": 0, "end": 3, "term": "x", "category": "slur", "target": None, "role": "use", "score": 0.5, "cue": "window",
+    "quoted": False, "framed": False, "stance": "hostile",
 }  # fmt: skip
 
 
@@ -58,4 +59,4 @@ def test_german_and_french_are_not_called_hateful_and_english_abuse_still_is() -
     assert scored["context.document_use"].to_pylist()[:2] == [0.0, 0.0]
     assert scored["toxicity.toxicity"][2].as_py() > 0.5
     assert scored["sentence.toxic_sentences"].to_pylist()[:2] == [0, 0]
-    assert scored["toxicity.stage"][2].as_py() == "fasttext"
+    assert scored["toxicity.stage"][2].as_py() == "encoder"

@@ -46,7 +46,7 @@ def test_every_line_gets_its_verdict_in_order_and_dead_lines_exit_with_3(
     assert "text" not in first
     assert [(m["term"], m["role"], m["start"], m["end"]) for m in first["mentions"]] == [("faggot", "use", 10, 16)]  # type: ignore[attr-defined]
     assert first["reasons"][0] | {"value": 0} == {  # type: ignore[index]
-        "code": "context.use", "signal": "context.max_use", "value": 0, "threshold": 0.6, "start": 10, "end": 16,
+        "code": "context.use", "signal": "context.max_use", "value": 0, "threshold": 0.7, "start": 10, "end": 16,
     }  # fmt: skip
     assert set(first["scores"]) == {"context.max_use", "context.document_use"}  # type: ignore[call-overload]
     assert [line.split(":")[1].strip() for line in err.splitlines() if line.startswith("score:")] == [
@@ -98,3 +98,26 @@ def test_evaluate_prints_metrics_with_intervals(tmp_path: Path, capsys: pytest.C
         run_evaluate(parser.parse_args(["toxicty", "--in", str(path)]))
     with pytest.raises(ConfigError, match="one-class"):
         run_evaluate(parser.parse_args(["toxicity", "--in", str(path), "--positive", "x"]))
+
+
+def test_one_text_is_explained_with_verdict_reason_mention_and_evidence(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    score_arguments(parser)
+    text = "You are a filthy faggot and I hate you."
+    code = run_score(parser.parse_args(["--ruleset", "curated", "--text", text]))
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[0] == "verdict: drop"
+    assert lines[1].startswith("  because context.use: context.max_use 0.")
+    at = lines.index("mentions:")
+    assert lines[at + 1] == "  [17–23] You are a filthy »faggot« and I hate you."
+    assert lines[at + 2].startswith("      slur `faggot`, target gay people: use 0.")
+    assert lines[at + 3].startswith("      evidence: cue ")
+    assert lines[at + 3].endswith("the passage is hostile")
+
+
+def test_an_empty_text_to_explain_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    score_arguments(parser)
+    assert run_score(parser.parse_args(["--ruleset", "curated", "--text", " "])) == 3
+    assert capsys.readouterr().err == "score: `text` is empty\n"

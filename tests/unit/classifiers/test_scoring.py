@@ -1,10 +1,17 @@
 """The scorer's columns: types, whole decisions on texts that only differ in context, failures, determinism."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from classifiers import scoring
+from classifiers.base import WEIGHTS
+from classifiers.encoder import Encoder
 from classifiers.scoring import Scorer, ScoringSettings
 from curation.decision import decide
 from curation.errors import ConfigError
@@ -100,12 +107,12 @@ def test_only_what_the_filters_need_is_loaded_and_named() -> None:
     assert scorer.notes() == []
 
 
-def test_without_a_second_stage_the_notes_say_so(scorer: Scorer) -> None:
-    assert scorer.notes() == ["Detoxify weights not present: the cascade uses the calibrated first stage"]
+def test_the_shipped_encoder_is_the_second_stage_and_named_among_the_resources(scorer: Scorer) -> None:
+    assert scorer.notes() == []
     assert [row["name"] for row in scorer.resources()] == [
-        "lexicon/cues", "lexicon/english", "lexicon/ldnoobw", "context", "lid.176.ftz", "toxicity",
+        "lexicon/cues", "lexicon/english", "lexicon/ldnoobw", "context", "encoder", "lid.176.ftz", "toxicity",
     ]  # fmt: skip
-    assert set(scorer.score(pa.array([USE]))["toxicity.stage"].to_pylist()) == {"fasttext"}
+    assert scorer.score(pa.array([USE, ORDINARY]))["toxicity.stage"].to_pylist() == ["encoder", "fasttext"]
 
 
 class Second:
@@ -122,7 +129,7 @@ class Second:
 
 def test_a_failed_second_stage_gives_nulls_and_a_quarantine_never_a_clean_score() -> None:
     scorer = Scorer(ScoringSettings(), {"toxicity"})
-    scorer._second = Second()  # type: ignore[assignment]
+    scorer._cascade = replace(scorer._cascade, detoxify=Second())
     texts = [USE, USE + " boom", ORDINARY]
     columns = scorer.score(pa.array(texts))
     assert columns["toxicity.toxicity"].to_pylist()[:2] == [0.0, None]
@@ -130,6 +137,37 @@ def test_a_failed_second_stage_gives_nulls_and_a_quarantine_never_a_clean_score(
     assert columns["toxicity.spans"].to_pylist()[:2] == [[], None]
     assert columns["scoring.failed"].to_pylist() == [None, "toxicity: second stage: RuntimeError", None]
     assert verdicts(scorer, *texts, ruleset="toxicity") == ["keep", "quarantine", "keep"]
+
+
+class Broken:
+    """An encoder that breaks on texts with `boom`."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+
+    def read(self, text: str, spans: Any) -> Any:
+        if "boom" in text:
+            raise RuntimeError("out of memory")
+        return self.encoder.read(text, spans)
+
+
+def test_a_document_the_encoder_fails_on_has_no_score_at_all_and_is_quarantined() -> None:
+    scorer = Scorer(ScoringSettings(), {"toxicity", "context"})
+    scorer._cascade = replace(scorer._cascade, encoder=Broken(scorer._cascade.encoder))
+    columns = scorer.score(pa.array([USE + " boom", ORDINARY]))
+    assert {name: column[0].as_py() for name, column in columns.items()} == {
+        **dict.fromkeys(columns), "scoring.failed": "encoder: RuntimeError",
+    }  # fmt: skip
+    assert all(column[1].is_valid for name, column in columns.items() if name != "scoring.failed")
+    assert verdicts(scorer, USE + " boom", ORDINARY, ruleset="curated") == ["quarantine", "keep"]
+
+
+def test_an_encoder_whose_sha256_is_not_its_card_s_is_refused(tmp_path: Path) -> None:
+    for name in ("encoder.json", "encoder.onnx", "encoder.tokenizer.json"):
+        shutil.copy(WEIGHTS / name, tmp_path / name)
+    (tmp_path / "encoder.onnx").write_bytes((tmp_path / "encoder.onnx").read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigError, match="wrong-weights"):
+        Scorer(ScoringSettings(encoder_model=str(tmp_path / "encoder.json")), {"context"})
 
 
 def test_an_unknown_filter_or_a_missing_model_is_a_config_error() -> None:

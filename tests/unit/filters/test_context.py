@@ -17,7 +17,7 @@ def test_use_and_hateful_documents_are_separate_findings() -> None:
         "context.use_spans": pa.array(spans, SPANS),
     }
     use, hateful = FILTER.judge(signals, FILTER.settings_type(), "context")
-    assert (use.code, use.rows.tolist(), use.threshold) == ("context.use", [0], 0.6)
+    assert (use.code, use.rows.tolist(), use.threshold) == ("context.use", [0], 0.7)
     assert (hateful.code, hateful.rows.tolist(), hateful.spans) == ("context.hateful", [1], None)
 
 
