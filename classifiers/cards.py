@@ -85,6 +85,7 @@ def encoder_card(card: Mapping[str, Any]) -> str:
             f" at most {100 * card['budget']['documents']:.0f} % of ordinary documents"
         ),
         "- weights: Apache-2.0, like the project",
+        *(f"- {note}" for note in card.get("notes", ())),
         "",
         "## What a budget buys: share of ordinary text read, by first-stage probability",
         "| read from | documents | windows |",

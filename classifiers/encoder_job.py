@@ -47,6 +47,7 @@ class EncoderJob(Settings):
     budget: float = Field(default=0.05, gt=0, lt=1, description="share of ordinary documents the encoder may read")
     budget_sets: tuple[str, ...] = Field(default=(), description="ordinary text to measure the budget on")
     budget_step: int = Field(default=20, ge=1, description="every so manieth row of it")
+    notes: tuple[str, ...] = Field(default=(), description="sentences for the card")
     positions: int = Field(default=128, description="longest input in pieces")
 
 

@@ -225,6 +225,7 @@ def encoder_card(
         "sets": [spec.model_dump(mode="json", exclude_defaults=True) for spec in job.sets],
         "training": job.training.model_dump(mode="json"),
         "seed": job.seed,
+        "notes": list(job.notes),
         "unseen_sources": source_metrics(groups, stack.mix, low, job.seed),
     }
 
