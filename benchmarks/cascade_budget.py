@@ -46,9 +46,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     paths = sorted(p for p in arguments.data.glob("*.jsonl.zst") if "other_languages" not in p.name)
-    texts = pa.array(
-        [str(row["text"]) for p in paths for i, row in enumerate(read_rows(p)) if i % arguments.step == 0]
-    )
+    texts = pa.array([str(row["text"]) for p in paths for i, row in enumerate(read_rows(p)) if i % arguments.step == 0])
     scorer = Scorer(ScoringSettings(), {"toxicity", "context"})
     shipped = scorer._cascade.low
     memory = Counting(scorer._cascade.encoder)

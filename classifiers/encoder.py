@@ -100,9 +100,7 @@ class Reads(Protocol):
     def read(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[F64, F64]: ...
 
 
-def read_windows(
-    encoder: Reads, texts: pa.Array, tokens: Tokens, windows: Windows, hits: Hits, asked: Mask
-) -> Reading:
+def read_windows(encoder: Reads, texts: pa.Array, tokens: Tokens, windows: Windows, hits: Hits, asked: Mask) -> Reading:
     """Ask about the windows marked `asked`, each with its mentions. A row whose call fails is named, not guessed."""
     found = unread(len(windows), len(hits))
     found.asked[:] = asked
@@ -143,5 +141,3 @@ def with_marks(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and not text[end].isspace() and not text[end].isalnum():
         end += 1
     return start, end
-
-

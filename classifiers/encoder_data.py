@@ -184,7 +184,6 @@ def mention_label(category: str, labels: npt.NDArray[np.float32]) -> int | None:
     return None
 
 
-
 def example_texts(seed: int, count: int, windows: WindowSettings) -> list[TrainingText]:
     """Written examples (classifiers/examples) as training texts; `frame` says which are never learnt from.
 

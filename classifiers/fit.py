@@ -192,9 +192,7 @@ def calibrate(corpus: Corpus, path: Path, chosen: Mask) -> tuple[Calibration, F6
     return fit_isotonic(logits[held], corpus.toxic[windows.row][held]), logits, usable
 
 
-def training_lines(
-    corpus: Corpus, chosen: Mask, max_windows: int, settings: WindowSettings, seed: int
-) -> list[str]:
+def training_lines(corpus: Corpus, chosen: Mask, max_windows: int, settings: WindowSettings, seed: int) -> list[str]:
     """fastText lines of the chosen rows, shuffled by seed: a window each, but a toxic row whole.
 
     Nobody labelled which window of a toxic comment is toxic, so its first two windows' worth of words stay together.

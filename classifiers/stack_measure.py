@@ -119,9 +119,7 @@ def read_group(examples: Sequence[StackExample], stages: Stages, job: EncoderJob
     return Group(examples, batch, tokens, windows, hits, first, reading, demeaning)
 
 
-def read_all(
-    examples: Sequence[StackExample], stages: Mapping[int, Stages], job: EncoderJob
-) -> list[Group]:
+def read_all(examples: Sequence[StackExample], stages: Mapping[int, Stages], job: EncoderJob) -> list[Group]:
     """The examples by the pair of models that reads them."""
     matcher = Matcher(load_lexicon("english"))
     return [
@@ -151,9 +149,7 @@ def document_features(
     group: Group, reader: ContextReader, toxicity: F64, use: F64, cues: npt.NDArray[np.int64], rates: F64
 ) -> F64:
     """The document matrix, given P(use) of every mention."""
-    read, kept = in_context(
-        group.tokens, group.windows, toxicity, group.hits, use, reader.category_demeans(group.hits)
-    )
+    read, kept = in_context(group.tokens, group.windows, toxicity, group.hits, use, reader.category_demeans(group.hits))
     return document_matrix(
         group.tokens, group.windows, read, kept, group.reading, cues, rates, group.hits, use, group.demeaning,
         reader.term_rates(group.tokens, group.hits),
