@@ -51,7 +51,7 @@ class LabelRule(Settings):
 
 
 class EncoderSet(Settings):
-    """One labelled set of a `classifier: encoder` job."""
+    """One labelled set of a `classifier: context` job."""
 
     path: str
     licence: str

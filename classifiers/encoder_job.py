@@ -45,7 +45,7 @@ class EncoderJob(Settings):
     windows: WindowSettings = WindowSettings()
     training: EncoderTraining = EncoderTraining()
     budget: float = Field(default=0.05, gt=0, lt=1, description="share of ordinary documents the encoder may read")
-    budget_sets: tuple[str, ...] = Field(default=(), description="ordinary text to measure the budget on")
+    budget_sets: tuple[str, ...] = Field(min_length=1, description="ordinary text to measure the budget on")
     budget_step: int = Field(default=20, ge=1, description="every so manieth row of it")
     notes: tuple[str, ...] = Field(default=(), description="sentences for the card")
     positions: int = Field(default=128, description="longest input in pieces")

@@ -100,7 +100,7 @@ def fit_toxicity(job: FitJob) -> dict[str, Any]:
     """Train, quantise, calibrate, measure; write toxicity.ftz, .json and .md into `job.output`. Returns the card."""
     from classifiers.cards import toxicity_card
 
-    corpus = load_corpus(job, job.sets)
+    corpus = as_found = load_corpus(job, job.sets)
     out = Path(job.output)
     out.mkdir(parents=True, exist_ok=True)
     train_model(corpus, corpus.split == "train", out / "toxicity.ftz", job.fasttext, job.windows, job.seed)
@@ -110,7 +110,7 @@ def fit_toxicity(job: FitJob) -> dict[str, Any]:
     size = (out / "toxicity.ftz").stat().st_size
     if size > MAX_MODEL_BYTES:
         raise ConfigError(Problem("model-size", f"the quantised model has {size} bytes, more than {MAX_MODEL_BYTES}"))
-    card = _toxicity_card(job, corpus, out / "toxicity.ftz")
+    card = _toxicity_card(job, corpus, as_found, out / "toxicity.ftz")
     (out / "toxicity.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (out / "toxicity.md").write_text(toxicity_card(card), encoding="utf-8")
     return card
@@ -226,17 +226,20 @@ def document_scores(model: FastTextToxicity, corpus: Corpus, top_share: float) -
     return np.nan_to_num(values)
 
 
-def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
+def _toxicity_card(job: FitJob, corpus: Corpus, as_found: Corpus, path: Path) -> dict[str, Any]:
+    """The card; `as_found` is the corpus before any teaching: its ordinary texts are whole, not picked by doubt."""
     windows = corpus.windows
     calibration, logits, usable = calibrate(corpus, path, corpus.split == "calibration")
     toxic_window = corpus.toxic[windows.row]
-    usable & (corpus.split[windows.row] == "calibration")
     model = FastTextToxicity(path, calibration)
     probability = calibration.apply(logits)
     score = document_scores(model, corpus, job.top_share)
     test = corpus.split == "test"
     test_windows = usable & (corpus.split[windows.row] == "test")
-    web = np.isin(corpus.source, [s.name for s in job.sets if s.all_clean]) & (corpus.split == "calibration")
+    ordinary = [s.name for s in job.sets if s.all_clean]
+    web = document_scores(model, as_found, job.top_share)[
+        np.isin(as_found.source, ordinary) & (as_found.split == "calibration")
+    ]
     per_set = {
         name: _metrics(score[chosen], corpus.toxic[chosen], job.seed)
         for name in sorted({spec.name for spec in job.sets})
@@ -251,7 +254,7 @@ def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
         "version": "1",
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
         "calibration": calibration.plain(),
-        "threshold": round(float(np.quantile(score[web], 1 - job.web_fpr)), 4),
+        "threshold": round(float(np.quantile(web, 1 - job.web_fpr)), 4),
         "sets": [spec.model_dump(mode="json", exclude_defaults=True) for spec in job.sets],
         "unseen_sets": [spec.name for spec in job.unseen],
         "rows": {"toxic": int(corpus.toxic.sum()), "clean": int((1 - corpus.toxic).sum())},
@@ -263,7 +266,7 @@ def _toxicity_card(job: FitJob, corpus: Corpus, path: Path) -> dict[str, Any]:
             "sets": per_set,
             "unseen": unseen,
             "ece_windows": round(expected_calibration_error(probability[test_windows], toxic_window[test_windows]), 4),
-            "web_above_half": round(float((score[web] >= 0.5).mean()), 4),
+            "web_above_half": round(float((web >= 0.5).mean()), 4),
         },
     }
 

@@ -11,8 +11,8 @@ from curation.settings import Settings
 
 
 class ToxicitySettings(Settings):
-    # More likely toxic than not for annotators of the training sets; 1.5 % of held-out ordinary web text reaches it
-    # (classifiers/weights/toxicity.md).
+    # More likely toxic than not for annotators of the training sets; 1.1 % of held-out ordinary web text reaches it in
+    # the first stage (classifiers/weights/toxicity.md).
     max_toxicity: float = Field(default=0.5, ge=0, le=1)
 
 
@@ -24,7 +24,7 @@ class ToxicityFilter(Filter[ToxicitySettings]):
     signals: ClassVar[tuple[Signal, ...]] = (
         Signal("toxicity", "float32", "mean calibrated probability of the worst fifth of windows, 0 to 1"),
         Signal("spans", "spans", "windows that are more likely toxic than not, code points"),
-        Signal("stage", "string", "fasttext, or detoxify when the second stage judged a window"),
+        Signal("stage", "string", "fasttext, or encoder or detoxify when the second stage judged a window"),
     )
 
     def bounds(self, settings: ToxicitySettings) -> tuple[Bound, ...]:

@@ -44,7 +44,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 def markers(output: Path) -> int:
     """Tasks that are finished in the runs below a folder."""
-    return len(list(output.glob("*/work/markers/*/part-*.json")))
+    return len(list(output.rglob("markers/*/part-*.json")))
 
 
 def descendants(pid: int) -> Iterator[int]:

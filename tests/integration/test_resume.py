@@ -79,7 +79,7 @@ def job_file(tmp_path: Path, folder: Path, **given: object) -> Path:
 def markers(output: Path) -> dict[str, tuple[int, int]]:
     """Marker of every finished shard → inode and time of writing: a shard done again has others."""
     found = {}
-    for path in output.glob("[!l]*/work/markers/*/part-*.json"):  # not through `latest`
+    for path in output.rglob("markers/*/part-*.json"):  # does not follow `latest`
         stat = path.stat()
         found[str(path.relative_to(output))] = (stat.st_ino, stat.st_mtime_ns)
     return found
