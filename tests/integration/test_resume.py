@@ -85,7 +85,7 @@ def markers(output: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def test_ten_kills_at_random_moments_cost_nothing_that_was_finished(folder: Path, tmp_path: Path) -> None:
+def test_ten_kills_in_different_passes_cost_nothing_that_was_finished(folder: Path, tmp_path: Path) -> None:
     rng = random.Random(20)
     output = tmp_path / "out"
     job = job_file(tmp_path, folder)
@@ -107,23 +107,25 @@ def test_ten_kills_at_random_moments_cost_nothing_that_was_finished(folder: Path
         subprocess.run(["rm", "-rf", str(output)], check=True)
 
     try:
-        for _ in range(2):  # the first may have to compile kernels, which would make every kill too late
-            begun = time.monotonic()
-            start()
-            assert int(driver.stdout.readline()) == 0
-            usual_s = time.monotonic() - begun
-            reference = digests((output / "latest").resolve())
-            remove()
+        start()
+        assert int(driver.stdout.readline()) == 0
+        reference = digests((output / "latest").resolve())
+        shards = len(markers(output))
+        remove()
         stopped_in = []
-        for _ in range(KILLS):
+        # A moment is a number of finished shards, not of seconds: those differ with whatever else the machine does.
+        for goal in [0, 0, *(rng.randrange(1, shards) for _ in range(KILLS - 2))]:
             child = start()
-            time.sleep(rng.uniform(0.1, 0.95) * usual_s)
-            with suppress(ProcessLookupError):  # it was faster than usual: counted below
+            deadline = time.monotonic() + 120
+            while len(markers(output)) < goal and time.monotonic() < deadline:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.05))  # somewhere in the work on the next shard
+            with suppress(ProcessLookupError):  # it was faster than this loop: counted below
                 os.kill(child, signal.SIGKILL)
             killed = int(driver.stdout.readline()) == -signal.SIGKILL
             before = markers(output)
-            stopped_in.append((killed, len(before)))
-            assert not killed or not (output / "latest").exists() or len(before) > 0
+            stopped_in.append((killed, goal, len(before)))
+            assert len(before) >= goal
 
             start()
             assert int(driver.stdout.readline()) == 0
@@ -136,8 +138,8 @@ def test_ten_kills_at_random_moments_cost_nothing_that_was_finished(folder: Path
     finally:
         driver.stdin.close()
         driver.wait(timeout=60)
-    assert sum(killed for killed, _ in stopped_in) >= KILLS - 1, stopped_in
-    assert len({count for _, count in stopped_in}) >= 3, f"the kills did not fall into different passes: {stopped_in}"
+    assert sum(killed for killed, _, _ in stopped_in) >= KILLS - 2, stopped_in
+    assert len({done for _, _, done in stopped_in}) >= 3, f"the kills did not fall into different passes: {stopped_in}"
 
 
 def test_a_killed_command_with_worker_processes_goes_on_and_leaves_no_process_behind(
