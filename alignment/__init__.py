@@ -1,0 +1,1 @@
+"""Arms → models → alignment → evaluation → comparison. Needs the extra `train` (torch, transformers)."""

@@ -1,0 +1,1 @@
+"""The stages, one file each: pretrain, sft, reward, ppo, dpo, kto."""
