@@ -12,6 +12,7 @@ from typing import Any
 
 from beam_jobs.config import CurateJob
 from beam_jobs.planning import Plan, cost_estimate, make_plan
+from beam_jobs.runner_choice import choose_runner, refusals
 from curation.config import load_job_file
 from curation.dedup.curve import curve, midpoint
 from curation.settings import parse
@@ -21,15 +22,13 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB.yaml", help="a job file of `kind: curate`")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=VALUE", help="override one setting")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    parser.set_defaults(beam_options=[])
+    parser.epilog = f"What follows `--` is handed to Beam as it is: {parser.prog} JOB.yaml -- --runner=SparkRunner ..."
 
 
 def curate_arguments(parser: argparse.ArgumentParser) -> None:
     plan_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.set_defaults(beam_options=[])
-    parser.epilog = (
-        "What follows `--` is handed to Beam as it is: headwater curate JOB.yaml -- --runner=SparkRunner ..."
-    )
 
 
 def load_plan(args: argparse.Namespace) -> Plan:
@@ -40,56 +39,71 @@ def load_plan(args: argparse.Namespace) -> Plan:
 
 def run_plan(args: argparse.Namespace) -> int:
     """Print what `curate` would do."""
-    import yaml
+    from beam_jobs import io, layout, remote
 
-    from beam_jobs import io, layout
-
+    chosen = choose_runner(args.beam_options, os.cpu_count() or 1)  # a misspelt name before anything is read
+    if args.beam_options:
+        remote.use_options(args.beam_options)
     plan = load_plan(args)
-    finished = {
-        name: len(layout.finished(plan.run, name, len(plan.splits)))
-        for name in ("measure", "dedup", "score", "decide", "sample")
-    }
+    workers = plan.job.workers or os.cpu_count() or 1
+    chosen = choose_runner(args.beam_options, workers)
     dedup = plan.job.dedup
     summary: dict[str, Any] = {
         "fingerprint": plan.fingerprint,
         "run": plan.run,
+        "runner": chosen.plain(),
+        "would_stop_at": refusals(args.beam_options, plan.run, [item["uri"] for item in plan.inputs]),
         "finished": io.exists(io.join(plan.run, layout.MANIFEST)),
-        "shards_done": finished,
-        "estimate": cost_estimate(plan, plan.job.workers or os.cpu_count() or 1),
+        "shards_done": {
+            name: len(layout.finished(plan.run, name, len(plan.splits)))
+            for name in ("measure", "dedup", "score", "decide", "sample")
+        },
+        "estimate": cost_estimate(plan, workers),
         "inputs": plan.inputs,
         "dedup_curve": [{"jaccard": s, "compared": p} for s, p in curve(dedup)],
         "job": plan.job.model_dump(mode="json", by_alias=True),
         "rulesets": [arm.plain() for arm in plan.arms],
     }
-    if args.json:
-        print(json.dumps(summary, ensure_ascii=False))
-        return 0
-    print(f"run          {plan.run}{' (finished)' if summary['finished'] else ''}")
-    print(
-        f"inputs       {len(plan.inputs)} files, {summary['estimate']['input_bytes'] / 1e6:,.1f} MB, "
-        f"{len(plan.splits)} shards"
-    )
-    estimate = summary["estimate"]
-    print(
-        f"cost         about {estimate['text_bytes'] / 1e6:,.0f} MB decompressed, {estimate['seconds']:,.0f} s on "
-        f"{estimate['cores']} cores, start-up included"
-    )
-    print("done         " + ", ".join(f"{name} {count}" for name, count in finished.items()))
-    print(
-        f"dedup        {dedup.bands} bands x {dedup.rows} rows over word {dedup.ngram}-grams; half of the pairs are "
-        f"compared at Jaccard {midpoint(dedup.bands, dedup.rows):.3f};\n             a compared pair is a duplicate "
-        f"from exact Jaccard {dedup.threshold}"
-    )
-    for similarity, probability in curve(dedup):
-        print(f"             {similarity:.2f} {probability:8.4f} {'#' * round(40 * probability)}")
-    print("\n# the job with every default\n" + yaml.safe_dump(summary["job"], sort_keys=False, allow_unicode=True))
+    print(json.dumps(summary, ensure_ascii=False) if args.json else plan_text(summary))
     return 0
+
+
+def plan_text(summary: dict[str, Any]) -> str:
+    """What `plan` found, for a reader."""
+    import yaml
+
+    runner, estimate, dedup = summary["runner"], summary["estimate"], summary["job"]["dedup"]
+    lines = [
+        f"run          {summary['run']}{' (finished)' if summary['finished'] else ''}",
+        f"runner       {runner['name']}: {runner['where']}",
+        f"             because {runner['why']}",
+    ]
+    lines += [
+        f"             would stop: {line}" for problem in summary["would_stop_at"] for line in problem.split("\n")
+    ]
+    files = f"{estimate['input_files']} files, {estimate['input_bytes'] / 1e6:,.1f} MB, {estimate['shards']} shards"
+    text, time = f"{estimate['text_bytes'] / 1e6:,.0f} MB", f"{estimate['seconds']:,.0f} s"
+    half = f"half of the pairs are compared at Jaccard {midpoint(dedup['bands'], dedup['rows']):.3f}"
+    lines += [
+        f"inputs       {files}",
+        f"cost         about {text} decompressed, {time} on {estimate['cores']} cores, start-up included",
+        "done         " + ", ".join(f"{name} {count}" for name, count in summary["shards_done"].items()),
+        f"dedup        {dedup['bands']} bands x {dedup['rows']} rows over word {dedup['ngram']}-grams; {half};",
+        f"             a compared pair is a duplicate from exact Jaccard {dedup['threshold']}",
+    ]
+    for point in summary["dedup_curve"]:
+        lines.append(
+            f"             {point['jaccard']:.2f} {point['compared']:8.4f} {'#' * round(40 * point['compared'])}"
+        )
+    job = yaml.safe_dump(summary["job"], sort_keys=False, allow_unicode=True)
+    return "\n".join([*lines, "\n# the job with every default\n" + job])
 
 
 def run_curate(args: argparse.Namespace) -> int:
     """Run the job; the run's path is the last line on stdout."""
     from beam_jobs import io, layout, remote
 
+    choose_runner(args.beam_options, 1)  # a misspelt name is said before inputs are read
     if args.beam_options:
         remote.use_options(args.beam_options)
     # Importing Beam takes a second and holds the interpreter; hashing the inputs does not.

@@ -23,14 +23,13 @@ from importlib import import_module
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import io
 from beam_jobs.dataflow import resource_hints
+from beam_jobs.runner_choice import LOCAL_RUNNER, choose_runner
 from curation.errors import HeadwaterError, Problem, StageError
 
-# Beam's own local runner, by name: `DirectRunner` first tries to download another runner's binary.
-LOCAL_RUNNER = "FnApiRunner"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 KEPT_BYTES = 512 << 20  # so much free memory at the end of the heap stays in the process
 # How Spark and Flink report through Beam: the cause after these words, then the frames of the Java stack.
@@ -49,8 +48,7 @@ class RunnerSettings:
 
     @property
     def is_local(self) -> bool:
-        runner = PipelineOptions(list(self.beam_options)).view_as(StandardOptions).runner
-        return runner in (None, LOCAL_RUNNER)
+        return choose_runner(self.beam_options, self.workers).name == LOCAL_RUNNER
 
     def pipeline(self, python_heavy: bool) -> Any:
         """An empty pipeline on the chosen runner.
