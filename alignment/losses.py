@@ -1,6 +1,6 @@
-"""Losses as pure functions of logits or scores: formulas, no models, no batches. All return one value a unit, unreduced.
+"""Losses as pure functions of logits or scores: formulas, no models, no batches. All return one value a unit.
 
-Log-softmax is taken in fp32 whatever the logits are in: under bf16 a difference of log-probabilities is noise otherwise.
+Log-softmax is taken in fp32 whatever the logits are in: under bf16 a difference of log-probabilities is noise.
 """
 
 from __future__ import annotations
