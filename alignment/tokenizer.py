@@ -1,7 +1,7 @@
 """Texts of all arms → one byte-level BPE tokenizer with a chat template, as a Hugging Face directory.
 
-Every arm gets the same tokenizer, trained once on the union of their texts: trained on a curated arm alone it would lose
-the words that curation removes, and bits of two arms could not be compared.
+Every arm gets the same tokenizer, trained once on the union of their texts: trained on a curated arm alone it would
+lose the words that curation removes, and bits of two arms could not be compared.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     inner.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, inner.token_to_id(BOS))]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=inner,
         pad_token=PAD,
         bos_token=BOS,
