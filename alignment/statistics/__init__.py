@@ -1,0 +1,1 @@
+"""Statistics of the comparison of arms: arrays in, numbers out. No files, no torch."""
