@@ -1,16 +1,18 @@
 """Atomic checkpoints: everything a stage needs to go on as if it had never stopped.
 
-A checkpoint is `checkpoint-<step>.pt` and beside it its `.sha256`, both written under temporary names and renamed,
-the digest last: a file without its digest was not finished and is ignored. Loading unpickles tensors and plain data
-only (`weights_only`).
+A checkpoint is one file, `checkpoint-<step>-<digest>.pt`, written under a temporary name, flushed to the disk and
+renamed: it is there whole or not at all. The digest is the begin of its sha256, so damage shows when it is read.
+Loading unpickles tensors and plain data only (`weights_only`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ import torch
 from curation.errors import DataContractError, Problem, StageError
 
 KEEP = 2  # the newest, and one before it should the newest be damaged
+DIGEST_HEX = 16  # against damage, not against an enemy: 64 bits miss one damaged file of 2e19
 
 
 def rng_state() -> dict[str, Any]:
     """The state of every generator a stage may draw from: python, numpy, torch and each CUDA device."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, next_gauss = random.getstate()
     state = {
         "python": [version, list(internal), next_gauss],
@@ -48,56 +51,89 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint whole or not at all, and remove all but the newest `KEEP`.
+    """Write a checkpoint whole or not at all, then remove all but the newest `KEEP` and what killed runs left behind.
+
+    Args:
+        state: tensors and plain data.
 
     Raises:
         StageError: the disk is full or cannot be written; the checkpoints before it are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"checkpoint-{step:09d}.pt"
-    temporary = path.with_suffix(".tmp")
+    temporary = folder / f"checkpoint-{step:09d}.tmp"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        digest = _sha256(temporary)
+        path = folder / f"checkpoint-{step:09d}-{_digest(temporary)}.pt"
         os.replace(temporary, path)
-        mark = path.with_suffix(".sha256.tmp")
-        mark.write_text(digest + "\n", encoding="ascii")
-        os.replace(mark, path.with_suffix(".sha256"))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         hint = "free some space and run the same command again: it goes on from the checkpoint before"
-        raise StageError(Problem("checkpoint-not-written", f"cannot write: {error}", str(path), hint=hint)) from None
-    for old in finished(folder)[:-KEEP]:
-        old.with_suffix(".sha256").unlink(missing_ok=True)
+        raise StageError(
+            Problem("checkpoint-not-written", f"cannot write: {_first_line(error)}", str(folder), hint=hint)
+        ) from None
+    for old in [*finished(folder)[:-KEEP], *folder.glob("*.tmp")]:
         old.unlink(missing_ok=True)
     return path
 
 
 def finished(folder: Path) -> list[Path]:
     """Checkpoints that were written to their end, oldest first."""
-    return [path for path in sorted(folder.glob("checkpoint-*.pt")) if path.with_suffix(".sha256").is_file()]
+    return sorted(folder.glob("checkpoint-*.pt"))
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state `save` was given.
+    """The state `save` was given, its tensors on the CPU.
 
     Raises:
         DataContractError: the file is not the one that was written.
     """
-    expected = path.with_suffix(".sha256").read_text(encoding="ascii").strip()
-    if _sha256(path) != expected:
-        hint = "delete it: the stage goes on from the checkpoint before, or from its start"
-        raise DataContractError(Problem("corrupt-checkpoint", "the sha256 differs", str(path), expected, hint))
+    expected = path.stem.rpartition("-")[2]
     try:
+        found = _digest(path)
+        if found != expected:
+            raise DataContractError(Problem("corrupt-checkpoint", f"the sha256 begins {found}", str(path), expected))
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise DataContractError(Problem("corrupt-checkpoint", f"cannot be read: {error}", str(path))) from None
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        message = f"cannot be read: {_first_line(error)}"
+        raise DataContractError(Problem("corrupt-checkpoint", message, str(path))) from None
     return state
 
 
-def _sha256(path: Path) -> str:
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint that can be read; None where there is no checkpoint.
+
+    One that is damaged is named on stderr, and the one before it is taken.
+
+    Raises:
+        DataContractError: there are checkpoints and every one is damaged. To begin anew without a word would throw away
+            the hours that are in them, so whoever wants that deletes them.
+    """
+    problems: list[Problem] = []
+    for path in reversed(finished(folder)):
+        try:
+            state = load(path)
+        except DataContractError as error:
+            problems += error.problems
+            continue
+        for problem in problems:
+            print(f"warning: {problem.message}: {problem.where}; going on from {path.name}", file=sys.stderr)
+        return state
+    if problems:
+        hint = f"to begin the stage anew, delete {folder}"
+        raise DataContractError(
+            *problems, Problem("no-checkpoint", "no checkpoint can be read", str(folder), hint=hint)
+        )
+    return None
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:DIGEST_HEX]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
