@@ -1,7 +1,7 @@
 """Pass 2, dedup: index/ of all shards → duplicates/ of all shards.
 
-1 bands     by groups of bands: packed (bucket, row key) → GroupByKey over partitions → star edges, on disk;
-2 components connected components of all edges, on the driver (16 bytes an edge);
+1 bands     star edges of every bucket, on disk (`bands.py`);
+2 components connected components of all edges, on the driver (`bands.py`);
 3 shingles  per shard: shingle sets of the documents that must be compared, laid out by partition;
 4 verify    per partition of whole components: exact Jaccard, one rule for who stays (`curation.dedup.verify`);
 5 finish    duplicates/part-*: which document each one copies and how closely.
@@ -12,93 +12,31 @@ they cost one edge each and only one of them is ever compared.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_jobs import io, layout
+from beam_jobs.bands import IndexShard, band_edges, content_hash, read_components
 from beam_jobs.candidate_text import gather_shingles, write_shingles
 from beam_jobs.context import RunContext, load_context
-from beam_jobs.packed import PackByPartition, unpack
-from beam_jobs.runners import RunnerSettings, Task, run_pipelines, run_tasks, spread_tasks
-from curation.dedup.candidates import bucket_edges, components, row_keys, row_of, shard_of
+from beam_jobs.runners import RunnerSettings, Task, run_tasks
+from curation.dedup.candidates import row_of, shard_of
 from curation.dedup.settings import DedupSettings
 from curation.dedup.verify import Candidates, preference_order, verify
 from curation.document import DUPLICATES
 from curation.kernels.shingles import U64
 from curation.kernels.text_batch import I64
 
-# Rows of one band group: 16 bytes each packed, and the local runner holds a shuffle 4 to 5 times (measured), so a
-# group stays near 300 MB whatever the size of the corpus; larger groups were slower (16 M rows: 4.5 s, 4 M: 3.5 s).
-ROWS_A_GROUP = 4_000_000
-PARTITION_ROWS = 250_000  # rows of a shuffle partition: 4 MB packed
 VERIFY_PARTITION_BYTES = 64 << 20  # shingles of one verify task, about
 
 DUPLICATES_FILE = pa.schema([*DUPLICATES, pa.field("row", pa.int64(), nullable=False)])
-
-
-@dataclass(frozen=True)
-class IndexShard:
-    """One file of hashes: of this run, or of an earlier run it is deduplicated against."""
-
-    number: int
-    uri: str
-    documents_uri: str
-    rows: int
-    fixed: bool
-    duplicates_uri: str | None = (
-        None  # of an earlier run: its duplicates are not kept, so nothing is compared with them
-    )
-
-
-class _EmitBands(beam.DoFn):  # type: ignore[misc]
-    """index shard → packed (bucket, row key) rows of some bands."""
-
-    def __init__(self, columns: tuple[str, ...]) -> None:
-        self.columns = columns
-
-    def process(self, lane: tuple[int, Iterable[bytes]]) -> Iterator[tuple[U64, U64]]:
-        for line in lane[1]:
-            task = json.loads(line)
-            with io.parquet_file(task["uri"]) as file:
-                table = file.read(columns=list(self.columns))
-            rows = np.arange(table.num_rows)
-            if task["duplicates"] is not None:
-                with io.parquet_file(task["duplicates"]) as file:
-                    rows = np.setdiff1d(rows, file.read(columns=["row"])["row"].to_numpy())
-            keys = row_keys(task["shard"], rows)
-            for name in self.columns:
-                buckets = content_hash(table[name])[:, 0] if name == "sha256" else table[name].to_numpy()
-                yield buckets[rows], keys
-
-
-class _BucketEdges(beam.DoFn):  # type: ignore[misc]
-    """partition of (bucket, row key) rows → a file of edges."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-
-    def process(self, partition: tuple[int, Iterable[bytes]]) -> Iterator[int]:
-        edges = bucket_edges(*unpack(partition[1]))
-        if len(edges[0]):
-            with io.writing(f"{self.target}-{partition[0]:05d}.npy") as stream:
-                np.save(stream, np.stack(edges))
-        yield len(edges[0])
-
-
-def content_hash(column: Any) -> U64:
-    """The first 128 bits of the sha256 column as two 64-bit numbers, shape (rows, 2)."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not len(array):
-        return np.zeros((0, 2), np.uint64)
-    raw = np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, 32)[array.offset : array.offset + len(array)]
-    return np.ascontiguousarray(raw[:, :16]).view(np.uint64)
 
 
 def run_dedup(context: RunContext, shards: list[IndexShard], runner: RunnerSettings) -> dict[str, Any]:
@@ -130,58 +68,6 @@ def run_dedup(context: RunContext, shards: list[IndexShard], runner: RunnerSetti
     stats |= _write_duplicates(context, shards, members, exact, near_of, jaccard)
     io.remove_tree(io.join(context.run, "work/dedup"))
     return stats
-
-
-def band_edges(context: RunContext, shards: list[IndexShard], runner: RunnerSettings) -> None:
-    """Step 1: the shuffle, one group of bands at a time on each local worker."""
-    settings = context.job.dedup
-    rows = max(1, sum(shard.rows for shard in shards))
-    columns = ["sha256"] + [f"band_{band:03d}" for band in range(settings.bands if settings.near else 0)]
-    size = max(1, ROWS_A_GROUP // rows)
-    pipelines: list[tuple[Callable[[Any], None], Any]] = []
-    # One worker a group: sorting is a small part of this, and in one process nothing passes through a socket (15 M
-    # rows: 3.5 s, with two threads a group 5 to 7 s). Groups side by side keep all cores busy.
-    alone = RunnerSettings(1, runner.beam_options) if runner.is_local else runner
-    for group, start in enumerate(range(0, len(columns), size)):
-        chosen = tuple(columns[start : start + size])
-        partitions = 1 << max(0, (rows * len(chosen) // PARTITION_ROWS).bit_length())
-        target = io.join(context.run, f"work/dedup/edges-{group:03d}")
-        tasks: list[Task] = [
-            {"shard": s.number, "uri": s.uri, "duplicates": s.duplicates_uri, "weight": s.rows}
-            for s in shards
-            if s.rows
-        ]
-
-        def build(
-            pipeline: Any,
-            name: str = f"bands-{group:03d}",
-            chosen: tuple[str, ...] = chosen,
-            partitions: int = partitions,
-            target: str = target,
-            tasks: list[Task] = tasks,
-        ) -> None:
-            _ = (
-                spread_tasks(pipeline, name, context.run, tasks, alone)
-                | "Bands" >> beam.ParDo(_EmitBands(chosen))
-                | "Pack" >> beam.ParDo(PackByPartition(partitions)).with_output_types(tuple[int, bytes])
-                | "By bucket" >> beam.GroupByKey()
-                | "Edges" >> beam.ParDo(_BucketEdges(target))
-            )
-
-        if tasks:
-            pipelines.append((build, alone.pipeline(python_heavy=False)))
-    run_pipelines("bands", pipelines, runner.workers if runner.is_local else 1)
-
-
-def read_components(context: RunContext) -> tuple[U64, I64]:
-    """Step 2: the row keys that occur in some edge, sorted, and the component of each."""
-    left, right = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for uri in io.match(io.join(context.run, "work/dedup/edges-*.npy")):
-        with io.BeamOpener().open(uri) as stream:
-            edges = np.load(stream)
-        left.append(edges[0])
-        right.append(edges[1])
-    return components(np.concatenate(left), np.concatenate(right))
 
 
 @dataclass(frozen=True)
@@ -223,11 +109,13 @@ class Members:
 
 def _by_shard(shards: list[IndexShard], keys: U64) -> Iterator[tuple[IndexShard, I64]]:
     """Shards that hold some of `keys` (sorted), with the indices of those keys."""
+    if not len(keys):
+        return
+    numbered = {shard.number: shard for shard in shards}
     numbers = shard_of(keys)
-    for shard in sorted(shards, key=lambda s: s.number):
-        begin, end = np.searchsorted(numbers, [shard.number, shard.number + 1])
-        if end > begin:
-            yield shard, np.arange(begin, end)
+    starts = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1])))
+    for begin, end in pairwise([*starts.tolist(), len(keys)]):
+        yield numbered[int(numbers[begin])], np.arange(begin, end)
 
 
 @dataclass(frozen=True)
@@ -266,9 +154,10 @@ def _compare_tasks(
             }
         )
     verify_tasks = []
-    for number in np.unique(partition).tolist():
-        at = np.flatnonzero(partition == number)
-        chosen = compared[at]
+    order = np.argsort(partition, kind="stable")
+    bounds = np.flatnonzero(np.diff(partition[order])) + 1
+    for at in np.split(order, bounds) if len(order) else []:
+        number, chosen = int(partition[at[0]]), compared[at]
         plan = io.join(context.run, f"work/dedup/plan-verify-{number:05d}.npz")
         _save(
             plan,
@@ -351,19 +240,24 @@ def _write_duplicates(
     root = near_of[exact]
     sizes = np.bincount(root, minlength=len(own)) if len(own) else np.zeros(0, np.int64)
     removed = np.flatnonzero(is_exact | is_near)
-    ids = _doc_ids(shards, members.keys, np.unique(np.concatenate((removed, copied[removed]))))
-    kinds = np.where(is_exact, "exact", "near")
+    named = np.unique(np.concatenate((removed, copied[removed])))
+    ids = _doc_ids(shards, members.keys[named])
+
+    def id_of(at: I64) -> Any:
+        return ids.take(pa.array(np.searchsorted(named, at))).cast(pa.string())
+
     files = []
+    holders = shard_of(members.keys[removed])
     for shard in shards:
         if shard.fixed:
             continue
-        begin, end = np.searchsorted(shard_of(members.keys[removed]), [shard.number, shard.number + 1])
+        begin, end = np.searchsorted(holders, [shard.number, shard.number + 1])
         at = removed[begin:end]
         table = pa.table(
             [
-                pa.array([ids[i] for i in at.tolist()], pa.string()),
-                pa.array([ids[i] for i in copied[at].tolist()], pa.string()),
-                pa.array(kinds[at].tolist(), pa.string()),
+                id_of(at),
+                id_of(copied[at]),
+                pc.if_else(pa.array(is_exact[at]), "exact", "near"),
                 pa.array(np.where(is_exact[at], 1.0, jaccard[at])),
                 pa.array(sizes[root[at]].astype(np.int64)),
                 pa.array(row_of(members.keys[at])),
@@ -376,15 +270,14 @@ def _write_duplicates(
     return {"exact": int(is_exact.sum()), "near": int(is_near.sum()), "files": files}  # type: ignore[dict-item]
 
 
-def _doc_ids(shards: list[IndexShard], keys: U64, wanted: I64) -> dict[int, str]:
-    """doc_id of the members at `wanted`, by member index."""
-    ids: dict[int, str] = {}
-    for shard, at in _by_shard(shards, keys[wanted]):
+def _doc_ids(shards: list[IndexShard], keys: U64) -> Any:
+    """doc_id of every one of `keys` (sorted), an Arrow array: 20 million ids as Python strings were 2 GB."""
+    found = [pa.array([], pa.large_string())]
+    for shard, at in _by_shard(shards, keys):
         with io.parquet_file(shard.uri) as file:
-            column = file.read(columns=["doc_id"])["doc_id"]
-        names = column.take(pa.array(row_of(keys[wanted[at]]))).to_pylist()
-        ids.update(zip(wanted[at].tolist(), names, strict=True))
-    return ids
+            column = file.read(columns=["doc_id"])["doc_id"].combine_chunks()
+        found.append(column.take(pa.array(row_of(keys[at]))).cast(pa.large_string()))
+    return pa.concat_arrays(found)
 
 
 def _save(uri: str, **arrays: Any) -> None:
