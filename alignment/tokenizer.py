@@ -6,6 +6,8 @@ lose the words that curation removes, and bits of two arms could not be compared
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -115,3 +117,12 @@ def _batches(texts: Iterable[str]) -> Iterator[Sequence[str]]:
     rest = iter(texts)
     while batch := list(islice(rest, BATCH)):
         yield batch
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """sha256 over all that decides which ids a text or dialogue gets; padding and truncation are a batch's, not its."""
+    inner = json.loads(tokenizer.backend_tokenizer.to_str())
+    inner["padding"] = inner["truncation"] = None
+    special = [tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token]
+    parts = [json.dumps(inner, sort_keys=True), str(tokenizer.chat_template), json.dumps(special)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
