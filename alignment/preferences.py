@@ -16,16 +16,15 @@ a text or a list of messages. A bad line is reported with its file and number, c
 from __future__ import annotations
 
 import gzip
-import io
 import json
+import math
 import os
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import zstandard
 
@@ -48,32 +47,18 @@ from alignment.preference_rows import (
     rows_sha256,
 )
 from curation.errors import DataContractError, Problem, RecordError
+from curation.sources.base import LocalFiles
+from curation.sources.streams import BrokenStreamError, blocks
 
+# fmt: off
 __all__ = [
-    "AnyRow",
-    "Comparison",
-    "DemonstrationRow",
-    "JudgedRow",
-    "PreferenceRow",
-    "Prompt",
-    "RankedRow",
-    "RatingRow",
-    "Rows",
-    "judged_from_pairs",
-    "pairs_from_ranked",
-    "pairs_from_ratings",
-    "ranked_from_ratings",
-    "rating_score",
-    "read_comparisons",
-    "read_demonstrations",
-    "read_judged",
-    "read_preferences",
-    "read_ranked",
-    "read_ratings",
-    "rows_sha256",
-    "write_rows",
+    "AnyRow", "Comparison", "DemonstrationRow", "JudgedRow", "PreferenceRow", "Prompt", "RankedRow",
+    "RatingRow", "Rows", "judged_from_pairs", "pairs_from_ranked", "pairs_from_ratings", "ranked_from_ratings",
+    "rating_score", "read_comparisons", "read_demonstrations", "read_judged", "read_preferences", "read_ranked",
+    "read_ratings", "rows_sha256", "write_rows",
 ]
-WINDOW_LOG = 27  # `zstd --long=27`: the largest window a decoder takes without being asked
+# fmt: on
+LABELS = ("annotator_id", "source", "pool", "guidelines")
 REPORTED = 20  # bad lines named on stderr for one file; all are counted and kept in `Rows.problems`
 
 
@@ -100,7 +85,8 @@ def read_preferences(*paths: Path | str) -> Rows[PreferenceRow]:
     """Preference pairs of JSONL files, TRL's preference format in both its forms.
 
     Raises:
-        DataContractError: a file is missing or damaged, or not one row is left.
+        StageError: a file is missing.
+        DataContractError: a file is damaged, or not one row is left.
     """
     return _read(paths, lambda raw: [preference_of(raw)])
 
@@ -164,7 +150,7 @@ def preference_of(raw: Mapping[str, Any]) -> PreferenceRow:
     if chosen == rejected:
         raise SkippedError("skipped_equal_responses")
     margin = raw.get("margin")
-    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
+    if margin is not None and not _is_number(margin):
         raise _bad("margin", margin, "a number")
     return PreferenceRow(prompt, chosen, rejected, float(margin or 0.0), **_labels(raw))
 
@@ -192,7 +178,7 @@ def ranked_of(raw: Mapping[str, Any]) -> RankedRow:
 def rating_of(raw: Mapping[str, Any]) -> RatingRow:
     """A rating from one object. Raises as `preference_of`."""
     rating, flags = raw.get("rating"), raw.get("flags", [])
-    if isinstance(rating, bool) or not isinstance(rating, int | float) or not 1 <= rating <= 5:
+    if not _is_number(rating) or not 1 <= rating <= 5:
         raise _bad("rating", rating, "a number from 1 to 5")
     if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
         raise _bad("flags", flags, "a list of names")
@@ -234,7 +220,7 @@ def as_record(row: AnyRow, conversational: bool | None = None) -> dict[str, Any]
         conversational: prompts and responses as messages (True), or as they are (None). A file for
             `datasets.load_dataset` must not mix both.
     """
-    record: dict[str, Any] = {name: value for name, value in asdict(row).items() if value not in ("", ())}
+    record: dict[str, Any] = {name: value for name, value in asdict(row).items() if value or name not in LABELS}
     if isinstance(row, JudgedRow | DemonstrationRow):
         record["completion"] = record.pop("response", "")
     if isinstance(row, RankedRow):
@@ -296,17 +282,12 @@ def _read(paths: Sequence[Path | str], parse: Callable[[Mapping[str, Any]], Sequ
                 continue
             where = f"{path}:{number}"
             try:
-                raw = json.loads(line)
-                if not isinstance(raw, dict):
-                    raise _bad("line", raw, "a JSON object")
-                found = parse(raw)
+                found = parse(_object(line))
             except SkippedError as skipped:
                 tally.fates[str(skipped)] += 1
             except RecordError as error:
                 problem = error.problems[0]
                 tally.bad(Problem(problem.code, problem.message, where, problem.expected))
-            except ValueError as error:  # json's and UTF-8's
-                tally.bad(Problem("bad-line", f"not JSON: {error}", where))
             else:
                 rows += found
                 tally.fates["kept"] += len(found)
@@ -323,22 +304,37 @@ def _names(paths: Sequence[Path | str]) -> str:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    carry = b""
     try:
-        with path.open("rb") as raw:
-            stream: Any = raw
-            if path.suffix == ".gz":
-                stream = gzip.GzipFile(fileobj=raw)
-            elif path.suffix == ".zst":
-                decoder = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG)
-                stream = io.BufferedReader(decoder.stream_reader(raw, read_across_frames=True))
-            yield from stream
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise DataContractError(Problem("unreadable", f"cannot read: {error}", str(path))) from None
+        for block in blocks(str(path), LocalFiles()):
+            *whole, carry = (carry + block).split(b"\n")
+            yield from whole
+    except BrokenStreamError as error:
+        # Half a set of preferences would be another set: the file is refused, not its end.
+        raise DataContractError(Problem("unreadable", error.problems[0].message, str(path))) from None
+    if carry:
+        yield carry
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(line.decode("utf-8-sig"))
+        if b"\\ud" in line.lower():
+            json.dumps(raw, ensure_ascii=False).encode()  # a lone surrogate can be neither written nor hashed
+    except (ValueError, RecursionError) as error:
+        raise RecordError(Problem("bad-line", f"not JSON in UTF-8: {error}")) from None
+    if not isinstance(raw, dict):
+        raise RecordError(Problem("bad-line", "not a JSON object"))
+    return raw
 
 
 def _bad(name: str, value: object, expected: str) -> RecordError:
     shown = "is missing" if value is None else f"is {str(value)[:60]!r}"
     return RecordError(Problem("bad-row", f"`{name}` {shown}", expected=expected))
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text(value: Any, name: str) -> str:
@@ -348,8 +344,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def _labels(raw: Mapping[str, Any]) -> dict[str, str]:
-    names = ("annotator_id", "source", "pool", "guidelines")
-    return {name: _text(raw.get(name, "") if raw.get(name) is not None else "", name) for name in names}
+    return {name: _text(raw[name], name) if raw.get(name) is not None else "" for name in LABELS}
 
 
 def _messages(value: Any, name: str) -> tuple[dict[str, str], ...]:
@@ -389,8 +384,8 @@ def _completion(raw: Mapping[str, Any]) -> str:
 def _common_prompt(chosen: Any, rejected: Any) -> tuple[Prompt, str, str]:
     """TRL's implicit prompt: what both dialogues begin with.
 
-    Of texts in Anthropic HH's form it ends after the last common "Assistant:"; of others before the last word that
-    both share, as TRL's `extract_prompt` does.
+    Of texts in Anthropic HH's form it ends after the last common "Assistant:"; of others after the last word that both
+    share. TRL's `extract_prompt` goes to the first character that differs, inside a word if need be.
     """
     if isinstance(chosen, str) and isinstance(rejected, str):
         common = _beginning(chosen, rejected)
