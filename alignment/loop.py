@@ -2,12 +2,14 @@
 
 A stage gives an `Objective`: which micro-batches a step has and what they lose. The loss of a micro-batch is a SUM over
 its units (tokens, pairs); the engine divides by the units of the whole step, so that one batch of 8 and four of 2 are
-the same step (the mean of means is not: transformers #34191).
+the same step (the mean of means is not: transformers #34191). With several processes each takes every n-th micro-batch,
+and the step is still the same.
 """
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,33 +18,43 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from alignment import checkpoint
-from alignment.metrics_log import MetricsLog
+from alignment import checkpoint, processes
+from alignment.metrics_log import MetricsLog, ProgressLine
+from alignment.processes import Processes, device
 from alignment.schedule import ScheduleName, factor
-from curation.errors import Problem, StageError
+from alignment.throughput import Throughput
+from curation.errors import ConfigError, DataContractError, Problem, StageError
 from curation.settings import Settings
+
+__all__ = [
+    "LoopSettings", "Micro", "Objective", "Optimiser", "Progress", "SliceOverError",
+    "accumulate", "adamw", "autocast", "device", "train", "wants_bf16",
+]  # fmt: skip
 
 
 class LoopSettings(Settings):
     """How a stage is optimised. Each stage's own settings class overrides the defaults with its sources."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = Field(default=1e-3, ge=0)
     schedule: ScheduleName = "cosine"
-    warmup: float = 0.01  # share of the steps
-    decay: float = 0.2  # share of the steps in which `wsd` falls
-    final: float = 0.1  # of the peak
-    beta1: float = 0.9
-    beta2: float = 0.95  # GPT-3 (Brown 2020, App. B)
-    eps: float = 1e-8
-    weight_decay: float = 0.1  # GPT-3; on matrices only
-    clip: float = 1.0  # norm of the gradient; 0: not clipped
+    warmup: float = Field(default=0.01, ge=0, le=1)  # share of the steps
+    decay: float = Field(default=0.2, ge=0, le=1)  # share of the steps in which `wsd` falls
+    final: float = Field(default=0.1, ge=0, le=1)  # of the peak
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)  # GPT-3 (Brown 2020, App. B)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)  # GPT-3; on matrices only
+    clip: float = Field(default=1.0, ge=0)  # norm of the gradient; 0: not clipped
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool = False
-    log_every: int = 10  # steps
-    checkpoint_every_s: float = 300.0
-    stop_after_s: float | None = None  # checkpoint and leave with exit 4: for machines lent in slices
+    compile: bool = False  # torch.compile; on a GPU only
+    # What follows changes no weight. `exclude` keeps it out of `model_dump`, and so out of the fingerprints made of it:
+    # a stage may go on with another slice length.
+    log_every: int = Field(default=10, ge=1, exclude=True)  # steps
+    checkpoint_every_s: float = Field(default=300.0, ge=0, exclude=True)  # 0: after every step
+    stop_after_s: float | None = Field(default=None, gt=0, exclude=True)  # checkpoint, leave with exit 4: lent machines
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     tokens: int = 0  # real tokens that went through the trained model
     wall_s: float = 0.0  # summed over all slices
+    means: dict[str, float] = field(default_factory=dict)  # of the last step: its loss and what the objective logs
 
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
@@ -84,8 +97,8 @@ def wants_bf16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and _cpu_flag("avx512_bf16"))
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512") and _cpu_flag("avx512_bf16")
 
 
 def _cpu_flag(name: str) -> bool:
@@ -93,11 +106,6 @@ def _cpu_flag(name: str) -> bool:
         return f" {name}" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-
-
-def device() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast(settings: LoopSettings, where: torch.device) -> AbstractContextManager[Any]:
@@ -152,7 +160,7 @@ class Optimiser:
             self.adam.zero_grad(set_to_none=True)
             hint = "lower the learning rate, or look at the batch of this step"
             raise StageError(
-                Problem("not-finite", f"the gradient's norm is {norm.item()}", f"step {number}", hint=hint)
+                Problem("not-finite", f"the gradient's norm is {norm.item()}", f"step {number + 1}", hint=hint)
             )
         for group in self.adam.param_groups:
             group["lr"] = rate
@@ -161,88 +169,186 @@ class Optimiser:
         return {"gradient_norm": float(norm), "learning_rate": rate}
 
     def state(self) -> dict[str, Any]:
+        """The model's weights and AdamW's moments, for a checkpoint."""
         return {"model": self.model.state_dict(), "adam": self.adam.state_dict()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.adam.load_state_dict(state["adam"])
+        """Put back what `state` gave.
+
+        Raises:
+            DataContractError: it is the state of another model.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.adam.load_state_dict(state["adam"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            first = str(error).splitlines()[0]
+            hint = "delete the checkpoints to begin the stage anew"
+            raise DataContractError(
+                Problem("other-model", f"a checkpoint of another model: {first}", hint=hint)
+            ) from None
 
 
 def accumulate(
-    objective: Objective, model: Any, micros: Sequence[Micro], settings: LoopSettings, where: torch.device
+    objective: Objective,
+    model: Any,
+    micros: Sequence[Micro],
+    settings: LoopSettings,
+    where: torch.device,
+    step: int | None = None,
+    among: Processes | None = None,
 ) -> dict[str, float]:
     """Gradients of one step: the sum over all micro-batches divided by the units of them all.
+
+    Args:
+        micros: of the whole step; of several processes each takes its share.
+        step: to name in an error.
+        among: the processes that share the step; None: this one alone.
 
     Returns:
         The step's mean loss and the means of what the objective logs.
 
     Raises:
-        StageError: the loss is not finite; no gradient of this step is used.
+        StageError: nothing counts for the loss, or the loss is not finite; the gradients are cleared.
     """
+    place = None if step is None else f"step {step + 1}"
     units = sum(micro.units for micro in micros)
     if units == 0:
-        raise StageError(Problem("empty-step", "no token or pair of this step counts for the loss"))
+        raise StageError(Problem("empty-step", "no token or pair of this step counts for the loss", place))
     sums: dict[str, Tensor] = {}
-    for micro in micros:
+    for micro in micros if among is None else among.share(micros):
         tensors = {name: tensor.to(where, non_blocking=True) for name, tensor in micro.tensors.items()}
         with autocast(settings, where):
             loss, logged = objective.loss(model, Micro(tensors, micro.units, micro.tokens))
-        (loss / units).backward()
+        torch.autograd.backward(loss / units)
         for name, value in {"loss": loss, **logged}.items():
-            sums[name] = sums.get(name, torch.zeros((), device=where)) + value.detach().float()
-    return {name: float(value) / units for name, value in sums.items()}
+            number = value.detach().float()
+            sums[name] = sums[name] + number if name in sums else number
+    # One transfer for all numbers: each would make the GPU wait.
+    values = torch.stack(list(sums.values())).tolist() if sums else []
+    numbers = dict(zip(sums, values, strict=True))
+    if among is not None:
+        numbers = among.sum_numbers(numbers)
+        among.sum_gradients(model)
+    if not math.isfinite(numbers["loss"]):
+        model.zero_grad(set_to_none=True)
+        hint = "lower the learning rate, or look at the rows of this step"
+        raise StageError(Problem("not-finite", f"the loss is {numbers['loss'] / units}", place, hint=hint))
+    return {name: value / units for name, value in numbers.items()}
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile the decoder of a language or reward model in place; any other model as a whole.
+
+    The decoder is the costly part that every stage calls, through the model or by itself. In place, so that the
+    weights keep their names: a wrapper puts `_orig_mod.` before them.
+    """
+    whole: Any = model
+    if hasattr(whole, "backbone"):
+        whole = whole.backbone
+    elif hasattr(whole, "get_decoder"):
+        whole = whole.get_decoder() or model
+    whole.compile(backend=backend)
 
 
 def train(model: nn.Module, objective: Objective, settings: LoopSettings, folder: Path, seed: int) -> Progress:
     """Run an objective to its last step, from the newest checkpoint in `folder` if there is one.
 
+    On a CPU a run that was stopped at any step, by whatever, ends with the very weights of one that was not.
+
     Args:
-        folder: gets `metrics.jsonl` and, while the stage is unfinished, `checkpoints/`.
-        seed: of torch's generators when the stage begins (dropout); data order is the objective's own.
+        folder: gets `metrics.jsonl`, TensorBoard's events and, while the stage is unfinished, `checkpoints/`.
+        seed: of torch's generators when the stage begins; data order is the objective's own.
 
     Raises:
         SliceOverError: `stop_after_s` is over.
         StageError: a loss or gradient is not finite, or the disk is full.
+        DataContractError: there are checkpoints, and none can be read.
+        ConfigError: there is nothing to train, or several processes without accelerate.
     """
-    where = device()
-    model.to(where)
-    optimiser = Optimiser(model, settings, objective.steps)
-    progress = Progress()
-    checkpoints = folder / "checkpoints"
-    found = checkpoint.finished(checkpoints)
-    if found:
-        state = checkpoint.load(found[-1])
-        optimiser.load(state["optimiser"])
-        checkpoint.set_rng_state(state["rng"])
-        progress = Progress(**state["progress"])
-    else:
-        torch.manual_seed(seed)
-    compiled = torch.compile(model) if settings.compile else model
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ConfigError(Problem("nothing-to-train", "every weight of the model is frozen", str(folder)))
+    among = processes.join()
+    model.to(among.device)
+    run = _Run(model, objective, settings, folder, among)
+    run.begin(seed)
+    if settings.compile and among.device.type == "cuda":
+        compile_blocks(model)
     model.train()
-    begun, before, saved = time.monotonic(), progress.wall_s, time.monotonic()
-
-    def keep() -> None:
-        progress.wall_s = before + time.monotonic() - begun
-        kept = {"optimiser": optimiser.state(), "rng": checkpoint.rng_state(), "progress": vars(progress)}
-        checkpoint.save(checkpoints, progress.step, kept)
-
-    with MetricsLog(folder, progress.step) as log:
-        while progress.step < objective.steps:
-            micros = objective.batch(progress.step)
-            means = accumulate(objective, compiled, micros, settings, where)
-            numbers = optimiser.step(progress.step)
-            progress.step += 1
-            progress.tokens += sum(micro.tokens for micro in micros)
-            progress.wall_s = before + time.monotonic() - begun
-            if progress.step % settings.log_every == 0 or progress.step == objective.steps:
-                log.write(progress.step, {**means, **numbers, "tokens": progress.tokens, "wall_s": progress.wall_s})
-            now = time.monotonic()
-            over = settings.stop_after_s is not None and now - begun > settings.stop_after_s
-            if progress.step < objective.steps and (over or now - saved > settings.checkpoint_every_s):
-                keep()
-                saved = now
-                if over:
-                    raise SliceOverError(Problem("slice-over", f"stopped after step {progress.step}", str(folder)))
+    with run.log:
+        while run.progress.step < objective.steps:
+            run.step()
+            run.save_if_due()
     model.eval()
-    print(f"{folder.name}: {progress.step} steps, {progress.tokens:,} tokens, {progress.wall_s:.0f} s", file=sys.stderr)
-    return progress
+    run.line.end(f"{run.progress.step:,} steps, {run.progress.tokens:,} tokens, {run.progress.wall_s:.0f} s")
+    return run.progress
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, settings: LoopSettings, folder: Path, among: Processes
+    ) -> None:
+        self.model, self.objective, self.settings, self.folder, self.among = model, objective, settings, folder, among
+        self.optimiser = Optimiser(model, settings, objective.steps)
+        self.progress = Progress()
+        self.checkpoints = folder / "checkpoints"
+        self.begun = self.saved = time.monotonic()
+        self.before = 0.0  # seconds of earlier slices
+
+    def begin(self, seed: int) -> None:
+        """Take up the newest checkpoint, or seed the generators; open the log."""
+        state = checkpoint.newest(self.checkpoints)
+        if state is None:
+            torch.manual_seed(seed)
+        else:
+            self.optimiser.load(state["optimiser"])
+            checkpoint.set_rng_state(state["rng"])
+            self.progress = Progress(**state["progress"])
+            self.before = self.progress.wall_s
+        self.throughput = Throughput(self.model, self.among.device, self.among.count)
+        quiet = not processes.first()
+        self.log = contextlib.nullcontext() if quiet else MetricsLog(self.folder, self.progress.step)
+        self.line = ProgressLine(self.folder.name, self.objective.steps, self.progress.step, quiet=quiet)
+        self.begun = self.saved = time.monotonic()
+
+    def step(self) -> None:
+        """One step, logged when it is its turn."""
+        at = self.progress.step
+        micros = self.objective.batch(at)
+        means = accumulate(self.objective, self.model, micros, self.settings, self.among.device, at, self.among)
+        numbers = self.optimiser.step(at)
+        progress = self.progress
+        progress.step, progress.means = at + 1, means
+        progress.tokens += sum(micro.tokens for micro in micros)
+        progress.wall_s = self.before + time.monotonic() - self.begun
+        self.throughput.count(micros)
+        if progress.step % self.settings.log_every == 0 or progress.step == self.objective.steps:
+            speed = self.throughput.read()
+            if isinstance(self.log, MetricsLog):
+                total = {"tokens": progress.tokens, "wall_s": round(progress.wall_s, 3)}
+                self.log.write(progress.step, {**means, **numbers, **total, **speed})
+            self.line.show(progress.step, means["loss"], speed["tokens_per_s"])
+
+    def save_if_due(self) -> None:
+        """A checkpoint when the last one is old, or the slice is over; none after the last step: the model is next."""
+        if self.progress.step == self.objective.steps:
+            return
+        now = time.monotonic()
+        limit = self.settings.stop_after_s
+        over = limit is not None and self.among.first_says(now - self.begun > limit)
+        if over or now - self.saved >= self.settings.checkpoint_every_s:
+            if processes.first():
+                kept = {
+                    "optimiser": self.optimiser.state(),
+                    "rng": checkpoint.rng_state(),
+                    "progress": vars(self.progress),
+                }
+                checkpoint.save(self.checkpoints, self.progress.step, kept)
+            self.saved = now
+        if over:
+            processes.wait()
+            hint = "run the same command again: it goes on from here"
+            message = f"stopped after step {self.progress.step} of {self.objective.steps}: the slice is over"
+            raise SliceOverError(Problem("slice-over", message, str(self.folder), hint=hint))

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
-from curation.errors import ConfigError, DataContractError, Problem, unknown_name
+from alignment import processes
+from curation.errors import ConfigError, DataContractError, Problem, StageError, unknown_name
+
+AUTO_CAUSAL: Any = AutoModelForCausalLM  # its factory methods are half-typed
+REWARD_HEAD = "reward_head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -73,11 +86,10 @@ def new_model(size: str, vocabulary: int, ids: dict[str, int], seed: int, contex
         pad_token_id=ids["pad"],
         bos_token_id=ids["bos"],
         eos_token_id=ids["eos"],
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return AUTO_CAUSAL.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
 
 
 def load_model(path: str | Path) -> Any:
@@ -87,19 +99,45 @@ def load_model(path: str | Path) -> Any:
         ConfigError: there is no such directory or name, or it holds no causal language model.
     """
     try:
-        return AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, attn_implementation="sdpa")
-    except (OSError, ValueError, SafetensorError) as error:
+        model, info = AUTO_CAUSAL.from_pretrained(
+            str(path), dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(
             Problem("no-model", f"cannot load a language model: {first}", str(path), "a Hugging Face model directory")
         ) from None
+    if missing := sorted(info["missing_keys"]):
+        # transformers would fill these with random numbers and a warning.
+        message = f"{len(missing)} weights are missing, the first is `{missing[0]}`"
+        raise ConfigError(Problem("no-model", message, str(path), "all weights of a causal language model"))
+    return model
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast | None, folder: Path) -> None:
-    """Write the Hugging Face directory that `load_model` and `AutoModelForCausalLM.from_pretrained` read."""
-    model.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+    """Write the Hugging Face directory that `load_model` and `AutoModelForCausalLM.from_pretrained` read.
+
+    Raises:
+        StageError: the disk is full or cannot be written.
+    """
+    with _written_once(folder):
+        if processes.first():
+            model.save_pretrained(folder)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _written_once(folder: Path) -> Iterator[None]:
+    """A write by the first process that the others wait for; one that fails is a `StageError` naming the folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        hint = "free some space and run the same command again: it goes on from its last checkpoint"
+        raise StageError(
+            Problem("model-not-written", f"cannot write: {str(error).splitlines()[0]}", str(folder), hint=hint)
+        ) from None
+    processes.wait()
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -108,20 +146,19 @@ def weights_sha256(model: nn.Module) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}\0{tuple(value.shape)}\0{value.dtype}\0".encode())
-        digest.update(
-            value.view(torch.uint8).numpy().tobytes()
-            if value.ndim
-            else value.reshape(1).view(torch.uint8).numpy().tobytes()
-        )
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 class RewardModel(nn.Module):
-    """A scalar per sequence: the backbone's last hidden state at the last real token, through one linear head.
+    """A scalar for each sequence: the backbone's last hidden state at the last real token, through one linear head.
 
     The head starts at N(0, 1/(d + 1)) with bias 0 (Stiennon 2020, lm-human-preferences: standard deviation
     1/sqrt(d + 1)). `gain` and `bias` normalise rewards on a reference set (Ziegler 2019 §2.2) and are stored with it.
     """
+
+    gain: Tensor
+    bias: Tensor
 
     def __init__(self, backbone: Any, seed: int = 0) -> None:
         super().__init__()
@@ -154,16 +191,20 @@ class RewardModel(nn.Module):
         return self.raw(ids, mask) * self.gain + self.bias
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
-        """Write backbone (a Hugging Face directory) and `reward_head.safetensors`."""
-        from safetensors.torch import save_file
+        """Write backbone (a Hugging Face directory) and `reward_head.safetensors`.
 
-        self.backbone.save_pretrained(folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
+        Raises:
+            StageError: the disk is full or cannot be written.
+        """
         head = {"weight": self.head.weight, "bias": self.head.bias, "gain": self.gain, "offset": self.bias}
-        save_file(
-            {name: value.detach().contiguous() for name, value in head.items()}, folder / "reward_head.safetensors"
-        )
+        with _written_once(folder):
+            if processes.first():
+                self.backbone.save_pretrained(folder)
+                if tokenizer is not None:
+                    tokenizer.save_pretrained(folder)
+                save_file(
+                    {name: value.detach().cpu().contiguous() for name, value in head.items()}, folder / REWARD_HEAD
+                )
 
     @classmethod
     def load(cls, folder: str | Path) -> RewardModel:
@@ -172,20 +213,17 @@ class RewardModel(nn.Module):
         Raises:
             DataContractError: a file is missing or damaged.
         """
-        from safetensors.torch import load_file
-        from transformers import AutoModel
-
         try:
             model = cls(AutoModel.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="sdpa"))
-            head = load_file(Path(folder) / "reward_head.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+            head = load_file(Path(folder) / REWARD_HEAD)
+            with torch.no_grad():
+                model.head.weight.copy_(head["weight"])
+                model.head.bias.copy_(head["bias"])
+                model.gain.copy_(head["gain"])
+                model.bias.copy_(head["offset"])
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             first = str(error).splitlines()[0]
             raise DataContractError(Problem("no-reward-model", f"not a reward model: {first}", str(folder))) from None
-        with torch.no_grad():
-            model.head.weight.copy_(head["weight"])
-            model.head.bias.copy_(head["bias"])
-            model.gain.copy_(head["gain"])
-            model.bias.copy_(head["offset"])
         return model
 
 

@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from alignment import processes
 from alignment.loop import Progress
-from curation.errors import ConfigError, DataContractError, Problem
+from curation.errors import ConfigError, DataContractError, Problem, StageError
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,26 @@ def finished_stage(folder: Path, fingerprint: str) -> StageResult | None:
     Raises:
         ConfigError: what lies there was made by other settings or inputs.
         DataContractError: `stage.json` cannot be read.
+        StageError: the folder cannot be made.
     """
     mark = folder / "fingerprint"
     if mark.is_file() and mark.read_text(encoding="ascii").strip() != fingerprint:
         hint = "another output path, or delete the old one"
         raise ConfigError(Problem("other-stage", "made by other settings or inputs", str(folder), fingerprint, hint))
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(fingerprint + "\n", encoding="ascii")
+    if processes.first() and not mark.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(mark, fingerprint + "\n")
+        except OSError as error:
+            raise StageError(Problem("not-writable", f"cannot write: {error}", str(folder))) from None
     done = folder / "stage.json"
     if not done.is_file():
         return None
     try:
-        return StageResult(**json.loads(done.read_text(encoding="utf-8")))
+        found = StageResult(**json.loads(done.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise DataContractError(Problem("bad-stage", f"not a stage's result: {error}", str(done))) from None
+    return replace(found, path=str(folder))  # it may have been moved
 
 
 def finish_stage(
@@ -66,7 +73,14 @@ def finish_stage(
     rows: Mapping[str, int],
     **labels: Any,
 ) -> StageResult:
-    """Write `stage.json` and remove the checkpoints; the model must lie in `folder` already."""
+    """Write `stage.json` and remove the checkpoints; the model must lie in `folder` already.
+
+    Args:
+        labels: `arm` and `seed`.
+
+    Raises:
+        StageError: the disk is full or cannot be written.
+    """
     result = StageResult(
         stage=stage,
         path=str(folder),
@@ -79,8 +93,19 @@ def finish_stage(
         rows=dict(rows),
         **labels,
     )
-    temporary = folder / "stage.json.tmp"
-    temporary.write_text(json.dumps(asdict(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "stage.json")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if processes.first():
+        try:
+            _write(folder / "stage.json", json.dumps(asdict(result), indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            hint = "free some space and run the same command again: it goes on from its last checkpoint"
+            raise StageError(Problem("not-writable", f"cannot write: {error}", str(folder), hint=hint)) from None
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    processes.wait()
     return result
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
