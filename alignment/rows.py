@@ -13,13 +13,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
-from curation.errors import ConfigError, Problem
+from curation.errors import ConfigError, Problem, RecordError
 
-Fate = Literal["kept", "truncated", "skipped_empty_response", "skipped_long_prompt", "skipped_equal_responses"]
-TURN = re.compile(r"\n\n(Human|Assistant): ?")  # Anthropic HH's way to write a dialogue into one string
+Fate = Literal[
+    "kept",
+    "truncated",
+    "skipped_empty_response",
+    "skipped_long_prompt",
+    "skipped_equal_responses",
+    "skipped_unreadable",  # a role or message the template refuses, or text that is no valid unicode
+]
+TURN = re.compile(r"\n\n(Human|Assistant):[ \n]?")  # Anthropic HH's way to write a dialogue into one string
+DIALOGUE = re.compile(r"\s*(Human|Assistant):")  # such a string begins with a speaker
 SPEAKER = {"Human": "user", "Assistant": "assistant"}
+MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a message's text; private-use characters, which no template has
 
 
 @dataclass(frozen=True)
@@ -57,40 +67,102 @@ def check_tokenizer(tokenizer: Any, where: str) -> None:
 
 
 def turns(prompt: str | Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """A prompt as messages: a list as it is, an HH dialogue by its speakers, any other text as one user message."""
+    """A prompt as messages.
+
+    A list is taken as it is. A string that begins with a speaker is an HH dialogue: messages are stripped, and it ends
+    where the answer begins. Any other string is one user message, whatever stands in it.
+
+    Raises:
+        RecordError: a message is no text with a role, or there is none.
+    """
     if not isinstance(prompt, str):
-        return [dict(message) for message in prompt]
-    parts = TURN.split(prompt if prompt.startswith("\n\n") else "\n\nHuman: " + prompt)
-    found = [
-        {"role": SPEAKER[who], "content": said.strip()} for who, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
-    while found and found[-1]["role"] == "assistant" and not found[-1]["content"]:
-        found.pop()  # the dialogue ends where the answer begins
+        found = [dict(message) for message in prompt]
+    elif DIALOGUE.match(prompt) is None:
+        found = [{"role": "user", "content": prompt}]
+    else:
+        parts = TURN.split("\n\n" + prompt.lstrip())
+        pairs = zip(parts[1::2], parts[2::2], strict=True)
+        found = [{"role": SPEAKER[who], "content": said.strip()} for who, said in pairs]
+        while found and found[-1]["role"] == "assistant" and not found[-1]["content"]:
+            found.pop()
+    if not found or not all(isinstance(message.get(key), str) for message in found for key in ("role", "content")):
+        raise RecordError(Problem("bad-messages", f"not a dialogue: {prompt!r:.80}", None, "messages: role, content"))
     return found
 
 
 def prompt_ids(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
-    """The ids of a prompt up to where the answer begins.
+    """The ids of a prompt up to where the answer begins: those of `tokenizer.apply_chat_template`.
 
-    What looks like a special token inside a message is encoded as the characters it is: a row must not be able to end
-    a turn or to speak as somebody else.
+    But what looks like a control token inside a message is encoded as the characters it is: a row must not be able to
+    end a turn or to speak as somebody else.
+
+    Raises:
+        RecordError: the messages cannot be rendered or encoded.
     """
     messages = turns(prompt)
-    marked = [{**message, "content": f"\ue000{k}\ue001"} for k, message in enumerate(messages)]
-    frame = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    control = _control_tokens(tokenizer)
+    try:
+        if not any(_mentions(message["content"], control) for message in messages):
+            rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return _ids(tokenizer, rendered)
+        marked = [{**message, "content": f"\ue000{k}\ue001"} for k, message in enumerate(messages)]
+        frame = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, TypeError) as error:
+        raise RecordError(Problem("bad-messages", f"the chat template refuses them: {error}")) from None
     ids: list[int] = []
-    for k, piece in enumerate(re.split("\ue000(\\d+)\ue001", frame)):
+    for k, piece in enumerate(MARK.split(frame)):
         if k % 2:
             ids += text_ids(tokenizer, messages[int(piece)]["content"])
         elif piece:
-            ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
+            ids += _ids(tokenizer, piece)
     return ids
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of plain text; nothing in it becomes a special token."""
-    found: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    """The ids of plain text; nothing in it becomes a control token.
+
+    Raises:
+        RecordError: the text is no valid unicode.
+    """
+    ids = _ids(tokenizer, text, split_special_tokens=True)
+    control = _control_tokens(tokenizer)
+    if control.keys().isdisjoint(ids):
+        return ids
+    # Not every tokenizer heeds `split_special_tokens`, and none does for tokens that are added but not called special:
+    # then what looks like one is handed over in two halves.
+    ids = []
+    names = "|".join(re.escape(name) for name in sorted(control.values(), key=len, reverse=True))
+    for piece in re.split(f"({names})", text, flags=re.IGNORECASE):
+        middle = len(piece) // 2 if re.fullmatch(names, piece, re.IGNORECASE) else len(piece)
+        for half in (piece[:middle], piece[middle:]):
+            ids += _ids(tokenizer, half, split_special_tokens=True) if half else []
+    if not control.keys().isdisjoint(ids):
+        name = control[next(one for one in ids if one in control)]
+        raise RecordError(Problem("control-token", f"the tokenizer reads `{name}` in a text: {text!r:.80}"))
+    return ids
+
+
+def _ids(tokenizer: Any, text: str, **how: bool) -> list[int]:
+    try:
+        found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False, **how)["input_ids"]
+    except (TypeError, UnicodeEncodeError) as error:  # lone surrogates, which JSON can carry
+        raise RecordError(Problem("bad-text", f"cannot be encoded: {error}: {text!r:.80}")) from None
     return found
+
+
+def _control_tokens(tokenizer: Any) -> dict[int, str]:
+    """id → content of the added tokens that are special, or that the chat template writes."""
+    template = str(tokenizer.chat_template)
+    return {
+        number: token.content
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (len(token.content.strip()) > 2 and token.content in template)
+    }
+
+
+def _mentions(text: str, control: Mapping[int, str]) -> bool:
+    folded = text.casefold()
+    return any(name.casefold() in folded for name in control.values())
 
 
 def encode(
@@ -99,10 +171,13 @@ def encode(
     """One row, at most `limit` tokens long: a long response is cut, a prompt that leaves no room is skipped."""
     if not response.strip():
         return None, "skipped_empty_response"
-    begin = prompt_ids(tokenizer, prompt)
+    try:
+        begin = prompt_ids(tokenizer, prompt)
+        ids = [*text_ids(tokenizer, response.strip()), int(tokenizer.eos_token_id)]
+    except RecordError:
+        return None, "skipped_unreadable"
     if len(begin) >= limit:
         return None, "skipped_long_prompt"
-    ids = [*text_ids(tokenizer, response.strip()), int(tokenizer.eos_token_id)]
     room = limit - len(begin)
     return Example(tuple(begin), tuple(ids[:room])), "kept" if len(ids) <= room else "truncated"
 

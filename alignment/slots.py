@@ -21,7 +21,8 @@ from curation.seeding import derive_seed
 
 I64 = npt.NDArray[np.int64]
 ABSENT = -1
-WINDOW = 256  # replacement documents to choose the best-fitting one from; 256 cut 1.6 % of replaced tokens, 16 cut 9 %
+# Documents to choose the best-fitting one from: on the sample corpus it cuts 0.6 % of the replaced tokens, 16 cut 12 %.
+WINDOW = 256
 SHORT_GAP = 16  # tokens; a gap too short for a sentence is filled with the end of text
 
 
