@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -189,18 +190,15 @@ def write_evaluation(
 
     Args:
         scores: endpoint → its items. A value that is NaN was not measured.
-        endpoints: endpoint → (unit, higher is better).
+        endpoints: endpoint → (unit, higher is better); `<judge>` in a name stands for any word.
 
     Raises:
         DataContractError: as `write_scores`, and when an endpoint is not in `endpoints`.
     """
-    unknown = sorted(set(scores) - set(endpoints))
-    if unknown:
-        raise DataContractError(Problem("bad-score", f"`{unknown[0]}` has no unit", str(folder), "an endpoint"))
     rows: list[ScoreRow] = []
     metrics = []
     for name, items in scores.items():
-        unit, higher_is_better = endpoints[name]
+        unit, higher_is_better = _declared(name, endpoints, folder)
         mine = [_row(arm, seed, stage, name, higher_is_better, item) for item in items]
         rows += mine
         if mine:
@@ -235,6 +233,15 @@ def failures(table: pa.Table) -> dict[str, int]:
     """How many rows have no value, by the code that says why."""
     missing = table.filter(pc.is_null(table.column("value"))).column("failed").to_pylist()
     return dict(sorted(Counter(missing).items()))
+
+
+def _declared(name: str, endpoints: Mapping[str, tuple[str, bool | None]], folder: Path) -> tuple[str, bool | None]:
+    for known, declared in endpoints.items():
+        if re.fullmatch(re.sub(r"<\w+>", ".+", re.escape(known)), name):
+            return declared
+    raise DataContractError(
+        Problem("bad-score", f"`{name}` has no unit", str(folder), f"one of: {', '.join(endpoints)}")
+    )
 
 
 def _row(arm: str, seed: int, stage: str, name: str, higher_is_better: bool | None, item: Item) -> ScoreRow:

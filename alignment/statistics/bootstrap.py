@@ -14,6 +14,7 @@ here the error and the degrees of freedom come from the crossed analysis of vari
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,20 +97,29 @@ def crossed_draws(contrast: Contrast, seed: int, draws: int = DRAWS) -> F64:
     return out
 
 
-def crossed_interval(contrast: Contrast, seed: int, level: float = 0.95, draws: int = DRAWS) -> Interval:
-    """The effect (mean over seeds) and its interval over seeds and prompts.
+def crossed_intervals(contrast: Contrast, seed: int, levels: Sequence[float], draws: int = DRAWS) -> list[Interval]:
+    """The effect (mean over seeds) and its interval over seeds and prompts, one for each level.
 
     One seed: over prompts alone, BCa; such an interval is about these checkpoints, not about training.
     """
+    if contrast.shape[0] == 1:
+        return [prompt_interval(contrast, seed, level, draws) for level in levels]
     table = contrast.linearised()
     effect = float(contrast.per_seed().mean())
     spread = crossed_spread(table) if np.isfinite(table).all() else None
     if spread is None:
-        return Interval(effect, None, None, level, NONE, None, None, 0)
-    if contrast.shape[0] == 1:
-        return prompt_interval(contrast, seed, level, draws)
+        return [Interval(effect, None, None, level, NONE, None, None, 0) for level in levels]
     drawn = crossed_draws(contrast, seed, draws)
-    known = drawn[~np.isnan(drawn)]
+    return [_expanded(effect, spread, drawn[~np.isnan(drawn)], level) for level in levels]
+
+
+def crossed_interval(contrast: Contrast, seed: int, level: float = 0.95, draws: int = DRAWS) -> Interval:
+    """`crossed_intervals` for one level."""
+    return crossed_intervals(contrast, seed, [level], draws)[0]
+
+
+def _expanded(effect: float, spread: Spread, known: F64, level: float) -> Interval:
+    """The expanded percentile interval; the t-interval where it would rest on fewer than five draws."""
     quantile = float(stats.t.ppf(0.5 + level / 2, spread.freedom))
     scatter = float(known.std()) if np.isfinite(known).all() else math.nan
     tail = float(stats.norm.cdf(-quantile * spread.error / scatter)) if scatter > 0 else 0.0

@@ -72,8 +72,7 @@ def all_sums(values: F64) -> F64:
 def patterns(n: int) -> F64:
     """All ±1 patterns of n signs, shape (2^n, n)."""
     bits = np.arange(1 << n)[:, None] >> np.arange(n) & 1
-    signs: F64 = 1.0 - 2.0 * bits
-    return signs
+    return np.asarray(1 - 2 * bits, dtype=np.float64)
 
 
 def _drawn_sums(values: F64, seed: int, flips: int) -> F64:
