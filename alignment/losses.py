@@ -1,6 +1,6 @@
 """Losses as pure functions of logits or scores: formulas, no models, no batches. All return one value a unit.
 
-Log-softmax is taken in fp32 whatever the logits are in: under bf16 a difference of log-probabilities is noise.
+Log-softmax is taken in fp32 even of bf16 logits: under bf16 a difference of log-probabilities is noise.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
         logits: (rows, tokens, vocabulary).
         ids: (rows, tokens) int64.
     """
-    log_p = -F.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    log_p = taken_log_probs(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     return F.pad(log_p.view(ids.shape[0], -1), (1, 0))
+
+
+def taken_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """(positions,) log-probability of `targets` (positions,) under `logits` (positions, vocabulary)."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return -F.cross_entropy(wide, targets, reduction="none")
 
 
 def response_log_prob(logits: Tensor, ids: Tensor, response: Tensor) -> Tensor:
@@ -52,6 +58,7 @@ def list_loss(scores: Tensor, ranks: Tensor, present: Tensor | None = None) -> T
     above = ranks.unsqueeze(2) < ranks.unsqueeze(1)  # [i, j]: i is ranked above j
     if present is not None:
         above = above & present.unsqueeze(2) & present.unsqueeze(1)
+        scores = scores.masked_fill(~present, 0.0)  # a NaN in an empty place would spread through the zeros
     losses = F.softplus(-(scores.unsqueeze(2) - scores.unsqueeze(1)))
     return (losses * above).sum((1, 2)) / above.sum((1, 2)).clamp(min=1)
 
@@ -86,8 +93,14 @@ def kto_loss(
     Args:
         ratio: (rows,) log π(y | x) − log π_ref(y | x).
         desirable: (rows,) bool.
-        kl: scalar ≥ 0, the reference point z; carries no gradient.
+        kl: scalar ≥ 0, the reference point z; no gradient goes through it.
+        desirable_weight: λ_D.
+        undesirable_weight: λ_U.
+
+    Returns:
+        λ_D (1 − σ(β (ratio − z))) for desirable rows, λ_U (1 − σ(β (z − ratio))) for the others.
     """
+    kl = kl.detach()
     good = desirable_weight * (1 - torch.sigmoid(beta * (ratio - kl)))
     bad = undesirable_weight * (1 - torch.sigmoid(beta * (kl - ratio)))
     return torch.where(desirable, good, bad)
