@@ -57,11 +57,22 @@ SIZES = {
 }
 
 
-def new_model(size: str, vocabulary: int, ids: dict[str, int], seed: int, context: int | None = None) -> Any:
+def named_size(name: str) -> Size:
+    """The size of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in SIZES:
+        raise ConfigError(unknown_name("model size", name, SIZES, "pretrain.size"))
+    return SIZES[name]
+
+
+def new_model(size: str | Size, vocabulary: int, ids: dict[str, int], seed: int, context: int | None = None) -> Any:
     """A freshly initialised `LlamaForCausalLM` (normal, standard deviation 0.02) in fp32.
 
     Args:
-        size: a name of `SIZES`.
+        size: a name of `SIZES`, or a size of one's own.
         vocabulary: rows of the embedding; at least the tokenizer's length.
         ids: `pad`, `bos`, `eos` token ids.
         seed: of the initial weights; the same seed, size and vocabulary give the same weights in every arm.
@@ -70,9 +81,7 @@ def new_model(size: str, vocabulary: int, ids: dict[str, int], seed: int, contex
     Raises:
         ConfigError: no such size.
     """
-    if size not in SIZES:
-        raise ConfigError(unknown_name("model size", size, SIZES, "model.size"))
-    named = SIZES[size]
+    named = named_size(size) if isinstance(size, str) else size
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=named.hidden,

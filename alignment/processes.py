@@ -71,11 +71,6 @@ class Processes:
         return bool(answer.item())
 
 
-def device() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def join() -> Processes:
     """This process's place. Under a launcher (`WORLD_SIZE` above 1) the first call waits for all others.
 
@@ -83,7 +78,7 @@ def join() -> Processes:
         ConfigError: there are several processes and accelerate is not installed.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Processes(0, 1, device())
+        return Processes(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         accelerate = importlib.import_module("accelerate")
     except ImportError:
@@ -93,6 +88,11 @@ def join() -> Processes:
         ) from None
     state = accelerate.PartialState(cpu=not torch.cuda.is_available())
     return Processes(state.process_index, state.num_processes, state.device)
+
+
+def device() -> torch.device:
+    """The GPU of this process when there is one, else the CPU."""
+    return join().device
 
 
 def first() -> bool:
