@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,14 +26,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
-import zstandard
 
+from alignment.json_rows import REPORTED, read_bytes, write_rows
 from alignment.statistics.clusters import clustered_interval
 from curation.errors import DataContractError, Problem
 
 SCORES = "scores.jsonl.zst"
 EVALUATION = "evaluation.json"
-LEVEL = 3  # zstd's default: 50 MB/s on a slow core, a tenth of the bytes
 
 SCHEMA = pa.schema(
     [
@@ -115,23 +114,7 @@ def write_scores(path: Path, rows: Iterable[ScoreRow]) -> int:
     Raises:
         DataContractError: a value is not finite, a row has neither value nor reason, or an item occurs twice.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    seen: set[tuple[str, int, str, str, str, int]] = set()
-    compressor = zstandard.ZstdCompressor(level=LEVEL)
-    with temporary.open("wb") as raw, compressor.stream_writer(raw) as stream:
-        for row in rows:
-            problem = _problem_of(vars(row))
-            key = (row.arm, row.seed, row.stage, row.metric, row.item_id, row.sample)
-            if problem is None and key in seen:
-                problem = "the item occurs twice"
-            if problem:
-                place = f"{path}: {row.metric}, item {row.item_id!r}, sample {row.sample}"
-                raise DataContractError(Problem("bad-score", problem, place, "one finite value, or why there is none"))
-            seen.add(key)
-            stream.write(orjson.dumps(_sparse(row)) + b"\n")
-    os.replace(temporary, path)
-    return len(seen)
+    return write_rows(path, _checked(path, rows))
 
 
 def read_scores(path: Path) -> pa.Table:
@@ -140,7 +123,7 @@ def read_scores(path: Path) -> pa.Table:
     Raises:
         DataContractError: every line that breaks the contract (the first twenty), with its number.
     """
-    data = _decompressed(path)
+    data = read_bytes(path)
     if not data.strip():
         return SCHEMA.empty_table()
     try:
@@ -252,6 +235,20 @@ def _row(arm: str, seed: int, stage: str, name: str, higher_is_better: bool | No
     )  # fmt: skip
 
 
+def _checked(path: Path, rows: Iterable[ScoreRow]) -> Iterator[dict[str, Any]]:
+    seen: set[tuple[str, int, str, str, str, int]] = set()
+    for row in rows:
+        problem = _problem_of(vars(row))
+        key = (row.arm, row.seed, row.stage, row.metric, row.item_id, row.sample)
+        if problem is None and key in seen:
+            problem = "the item occurs twice"
+        if problem:
+            place = f"{path}: {row.metric}, item {row.item_id!r}, sample {row.sample}"
+            raise DataContractError(Problem("bad-score", problem, place, "one finite value, or why there is none"))
+        seen.add(key)
+        yield _sparse(row)
+
+
 def _sparse(row: ScoreRow) -> dict[str, Any]:
     """The row without fields that hold their default: two thirds of the bytes of a large file."""
     return {name: value for name, value in vars(row).items() if name not in DEFAULTS or value != DEFAULTS[name]}
@@ -278,17 +275,6 @@ def _problem_of(row: Mapping[str, Any]) -> str | None:
     if row.get("higher_is_better") not in (None, True, False):
         return f"`higher_is_better` is {row['higher_is_better']!r}"
     return None
-
-
-def _decompressed(path: Path) -> bytes:
-    try:
-        with path.open("rb") as raw:
-            if path.suffix == ".zst":
-                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
-                    return stream.read()
-            return raw.read()
-    except (OSError, zstandard.ZstdError) as error:
-        raise DataContractError(Problem("bad-score", f"cannot be read: {error}", str(path))) from None
 
 
 def _check(path: Path, data: bytes, table: pa.Table) -> None:
@@ -320,6 +306,6 @@ def _line_problems(path: Path, data: bytes) -> list[Problem]:
             message = f"not JSON: {error}"
         if message:
             found.append(Problem("bad-score", message, f"{path}: line {number}", "a row as in docs/contract.md"))
-        if len(found) == 20:
+        if len(found) == REPORTED:
             break
     return found or [Problem("bad-score", "the columns do not have one type", str(path))]
