@@ -178,7 +178,7 @@ def test_lora_trains_an_adapter_and_saves_it_beside_the_merged_model(policy: Pat
 def test_a_model_learns_to_give_and_to_end_its_answers(policy: Path, tmp_path: Path) -> None:
     rows = [DemonstrationRow(f"Say number {i}.", "I am sorry." if i % 2 else "Please.") for i in range(80)]
     settings = SftSettings(
-        loop=LoopSettings(learning_rate=3e-3, precision="fp32"), epochs=8, batch=8, response_tokens=12, held_out=0.2
+        loop=LoopSettings(learning_rate=3e-3, precision="fp32"), epochs=20, batch=8, response_tokens=12, held_out=0.2
     )
     result = sft(settings, policy, rows, tmp_path / "sft", seed=0)
 
