@@ -192,10 +192,13 @@ def _numbers(result: EndpointResult) -> str:
     if result.treatment_mean is not None and result.control_mean is not None:
         parts.append(f"{result.treatment_mean:.4g} against {result.control_mean:.4g}")
     if result.effect is not None:
-        ends = [f"{end:+.3g}" if end is not None else "unknown" for end in (result.low, result.high)]
+        bounds, level = (result.low, result.high), result.level
+        if result.margin_test is not None:  # one-sided at alpha: the interval that the test looks at
+            bounds, level = (result.margin_low, result.margin_high), 2 * result.level - 1
+        ends = [f"{end:+.3g}" if end is not None else "unknown" for end in bounds]
         what = {"difference": "difference", "log_ratio": "log ratio", "log_odds_ratio": "log odds ratio"}
         scale = what.get(result.settings.scale, "log ratio of spreads")
-        parts.append(f"{scale} {result.effect:+.3g}, {result.level:.0%} interval {ends[0]} to {ends[1]}")
+        parts.append(f"{scale} {result.effect:+.3g}, {level:.0%} interval {ends[0]} to {ends[1]}")
     p = _p(result)
     if p is not None:
         least = result.margin_test.minimum_p if result.margin_test and p == result.margin_test.p else result.minimum_p
@@ -216,7 +219,7 @@ def _least(result: EndpointResult, plan: Preregistration) -> str:
 
 
 def _margin(result: EndpointResult) -> str:
-    return f"{result.settings.margin:g} {result.unit}".strip()
+    return f"{result.settings.margin or 0.0:g} {result.unit}".strip()
 
 
 def _listed(names: Sequence[str]) -> str:
