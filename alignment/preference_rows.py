@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from curation.errors import Problem
 from curation.fingerprint import canonical_json
 
 Prompt = str | Sequence[Mapping[str, str]]
@@ -81,6 +82,19 @@ class DemonstrationRow:
 Comparison = PreferenceRow | RankedRow
 AnyRow = PreferenceRow | RankedRow | RatingRow | JudgedRow | DemonstrationRow
 R = TypeVar("R", bound=AnyRow)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Rows(list[R_co]):  # type: ignore[type-var]  # a list that nobody appends to
+    """The rows of a file, in its order, with what became of every line.
+
+    `fates`: kept, skipped_bad_line, skipped_tie, skipped_equal_responses → how many. `problems`: one a bad line.
+    """
+
+    def __init__(self, rows: Iterable[R_co], fates: Mapping[str, int], problems: Sequence[Problem]) -> None:
+        super().__init__(rows)
+        self.fates = dict(fates)
+        self.problems = tuple(problems)
 
 
 def pairs_from_ranked(rows: Iterable[RankedRow]) -> list[PreferenceRow]:

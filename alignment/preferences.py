@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 import zstandard
 
@@ -38,6 +38,7 @@ from alignment.preference_rows import (
     R,
     RankedRow,
     RatingRow,
+    Rows,
     judged_from_pairs,
     pairs_from_ranked,
     pairs_from_ratings,
@@ -46,7 +47,7 @@ from alignment.preference_rows import (
     rating_score,
     rows_sha256,
 )
-from curation.errors import DataContractError, Problem, RecordError
+from curation.errors import DataContractError, Problem, RecordError, StageError
 from curation.sources.base import LocalFiles
 from curation.sources.streams import BrokenStreamError, blocks
 
@@ -60,21 +61,6 @@ __all__ = [
 # fmt: on
 LABELS = ("annotator_id", "source", "pool", "guidelines")
 REPORTED = 20  # bad lines named on stderr for one file; all are counted and kept in `Rows.problems`
-
-
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Rows(list[R_co]):  # type: ignore[type-var]  # a list that nobody appends to
-    """The rows of a file, in its order, with what became of every line.
-
-    `fates`: kept, skipped_bad_line, skipped_tie, skipped_equal_responses → how many. `problems`: one a bad line.
-    """
-
-    def __init__(self, rows: Iterable[R_co], fates: Mapping[str, int], problems: Sequence[Problem]) -> None:
-        super().__init__(rows)
-        self.fates = dict(fates)
-        self.problems = tuple(problems)
 
 
 class SkippedError(Exception):
@@ -243,6 +229,9 @@ def write_rows(path: Path, rows: Iterable[AnyRow], conversational: bool | None =
 
     Returns:
         `rows_sha256` of the rows.
+
+    Raises:
+        StageError: the disk is full or cannot be written.
     """
     kept = list(rows)
     data = "".join(
@@ -252,10 +241,13 @@ def write_rows(path: Path, rows: Iterable[AnyRow], conversational: bool | None =
         data = gzip.compress(data, mtime=0)  # no clock in the bytes
     elif path.suffix == ".zst":
         data = zstandard.ZstdCompressor(level=10).compress(data)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StageError(Problem("not-written", f"cannot write: {error}", str(path))) from None
     return rows_sha256(kept)
 
 
