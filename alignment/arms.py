@@ -102,16 +102,14 @@ def arm_tokens(
 
 
 def _finished(folder: Path, names: Sequence[str], mark: str) -> dict[str, TokenFolder] | None:
-    if not all((folder / name / MANIFEST).is_file() for name in names):
-        return None
-    folders = {name: TokenFolder.open(folder / name) for name in names}
-    for name, tokens in folders.items():
+    """What an earlier call made of the same texts and settings; None when it did not get to the end."""
+    there = {name: TokenFolder.open(folder / name) for name in names if (folder / name / MANIFEST).is_file()}
+    for name, tokens in there.items():
         if tokens.facts.get("fingerprint") != mark:
             hint = "another output path, or delete the old one"
-            raise ConfigError(
-                Problem("other-tokens", "made by other settings or texts", str(folder / name), mark, hint)
-            )
-    return folders
+            what = "made by other settings or texts"
+            raise ConfigError(Problem("other-tokens", what, str(folder / name), mark, hint))
+    return there if len(there) == len(names) else None
 
 
 def _trained(corpus: Corpus, settings: TokensSettings, seed: int) -> Any:
