@@ -10,6 +10,7 @@ much as the layers, and prompts and padding are most positions.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from alignment.losses import taken_log_probs
 from alignment.model import positions
 from alignment.rows import Example, Padded, pad
 from curation.errors import DataContractError, Problem, StageError
+from curation.fingerprint import canonical_json
 
 SCORING_TOKENS = 4096  # padded tokens in one forward pass without gradients
 
@@ -123,12 +125,13 @@ def examples_sha256(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def kept_log_probs(file: Path, of: dict[str, str], compute: Callable[[], Tensor]) -> Tensor:
+def kept_log_probs(file: Path, of: dict[str, str], path: str, compute: Callable[[], Tensor]) -> Tensor:
     """What `compute` returns, or what it returned when it was last asked under the same circumstances.
 
     Args:
         file: safetensors; written under a temporary name and renamed.
-        of: all that the numbers depend on, by name: model path, sha256 of its weights, sha256 of the examples.
+        of: all that the numbers depend on, by name: sha256 of the weights, of the examples.
+        path: where the model was; kept for the reader, it may have moved.
 
     Raises:
         DataContractError: the file is damaged, or was made of something else.
@@ -137,10 +140,12 @@ def kept_log_probs(file: Path, of: dict[str, str], compute: Callable[[], Tensor]
     if file.is_file():
         return _read(file, of)
     found = compute().contiguous()
-    temporary = file.with_suffix(".tmp")
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")  # several processes may write the same numbers
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"log_probs": found}, temporary, metadata={**of, "sha256": _sha256(found)})
+        # One key: safetensors writes several in any order, and the same numbers should be the same bytes.
+        made_of = canonical_json({**of, "path": path, "sha256": _sha256(found)})
+        save_file({"log_probs": found}, temporary, metadata={"made_of": made_of})
         os.replace(temporary, file)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
@@ -152,18 +157,18 @@ def _read(file: Path, of: dict[str, str]) -> Tensor:
     hint = "delete it: it is computed again"
     try:
         with safe_open(str(file), framework="pt") as stream:
-            metadata = stream.metadata() or {}
+            made_of: dict[str, str] = json.loads((stream.metadata() or {}).get("made_of", "{}"))
             found: Tensor = stream.get_tensor("log_probs")
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise DataContractError(
             Problem("corrupt-reference", f"cannot be read: {error}", str(file), hint=hint)
         ) from None
-    if metadata.get("sha256") != _sha256(found):
+    if made_of.get("sha256") != _sha256(found):
         raise DataContractError(Problem("corrupt-reference", "the sha256 differs", str(file), hint=hint))
     stale = [
-        Problem("stale-reference", f"`{name}` was {metadata.get(name)!r}", str(file), repr(value), hint)
+        Problem("stale-reference", f"`{name}` was {made_of.get(name)!r}", str(file), repr(value), hint)
         for name, value in of.items()
-        if metadata.get(name) != value
+        if made_of.get(name) != value
     ]
     if stale:
         raise DataContractError(*stale)

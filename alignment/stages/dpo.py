@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -102,9 +103,8 @@ class DpoObjective:
         chosen, rejected = ratio.chunk(2)
         losses = dpo_loss(chosen, rejected, s.beta, s.kind, s.label_smoothing)
         if self.check and self._step == 0:
-            expected = 1 / (2 * s.beta) ** 2 if s.kind == "ipo" else math.log(2)
-            bf16 = wants_bf16(s.loop.precision, losses.device)
-            check_start(float(losses.detach().mean()), expected, bf16, f"{s.kind} at step 1")
+            expected = torch.tensor(1 / (2 * s.beta) ** 2 if s.kind == "ipo" else math.log(2))
+            check_start(losses, expected, wants_bf16(s.loop.precision, losses.device), f"{s.kind}: step 1")
         logged = {
             "reward_chosen": better.sum(),
             "reward_rejected": worse.sum(),

@@ -199,10 +199,8 @@ class KtoObjective:
         ratio = response_log_probs(model, t["ids"], t["mask"], t["response"]) - t["reference"]
         losses = kto_loss(ratio, t["desirable"], self._z, s.beta, *self.weights)
         if self.check and self._step == 0:
-            expected = torch.where(t["desirable"], *self.weights).mean().item() / 2
-            check_start(
-                float(losses.detach().mean()), expected, wants_bf16(s.loop.precision, losses.device), "kto at step 1"
-            )
+            expected = torch.where(t["desirable"], *self.weights) / 2
+            check_start(losses, expected, wants_bf16(s.loop.precision, losses.device), "kto: step 1")
         reward = s.beta * ratio.detach()
         logged = {"z": self._z * micro.units}
         for name, chosen, count in zip(
