@@ -83,12 +83,13 @@ def crossed_spread(table: F64) -> Spread | None:
 def crossed_draws(contrast: Contrast, seed: int, draws: int = DRAWS) -> F64:
     """The effect under each draw of seeds and of clusters, both with replacement. Shape (draws,)."""
     seeds, clusters = contrast.shape
-    generator = np.random.Generator(np.random.PCG64(seed))
+    # A stream for each, so that the numbers do not hang on the size of a block.
+    of_clusters, of_seeds = (np.random.Generator(np.random.PCG64([seed, part])) for part in range(2))
     out = np.empty(draws)
     first = 0
     for count in _blocks(draws, clusters):
-        by_cluster = _multinomial(generator, count, clusters)
-        by_seed = _multinomial(generator, count, seeds)
+        by_cluster = _multinomial(of_clusters, count, clusters)
+        by_seed = _multinomial(of_seeds, count, seeds)
         effects = contrast.resampled(by_cluster)
         # A seed that is not drawn must not spoil the draw with an effect that has no value.
         taken = np.where(by_seed > 0, effects, 0.0)

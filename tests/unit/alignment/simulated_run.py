@@ -1,7 +1,7 @@
 """Runs that were never trained: scores drawn from a model of seeds, prompts and noise whose truth is known.
 
-A score is level + seed + prompt + the arm's effect + (seed × arm) + (prompt × arm) + noise. What seeds and prompts do to
-all arms alike cancels in pairs; the standard deviations below are of what does not.
+A score is level + seed + prompt + the arm's effect + (seed × arm) + (prompt × arm) + noise. What seeds and prompts do
+to all arms alike cancels in pairs; the standard deviations below are of what does not.
 """
 
 from __future__ import annotations
