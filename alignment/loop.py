@@ -237,7 +237,7 @@ def accumulate(
     return {name: value / units for name, value in numbers.items()}
 
 
-def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+def compile_blocks(model: nn.Module, backend: Any = "inductor") -> None:
     """Compile the decoder of a language or reward model in place; any other model as a whole.
 
     The decoder is the costly part that every stage calls, through the model or by itself. In place, so that the
