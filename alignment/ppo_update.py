@@ -13,9 +13,9 @@ from torch import Tensor
 
 from alignment import policy_gradient as pg
 from alignment.loop import LoopSettings, Micro, Objective, Optimiser, accumulate, wants_bf16
-from alignment.losses import token_log_probs
-from alignment.model import positions
-from alignment.rollout import Rollout, response_logits, response_values, taken
+from alignment.losses import taken_log_probs
+from alignment.reference import by_length, response_logits
+from alignment.rollout import Rollout, places, tempered_logits, token_values, with_next
 from alignment.rows import Example, pad
 from curation.errors import Problem, StageError
 from curation.seeding import derive_seed
@@ -64,7 +64,7 @@ def judge(rollout: Rollout, settings: UpdateSettings, coefficient: float) -> Epi
     last = rollout.lengths - 1
     if settings.score_at == "after_eos":
         slot = (last + 1).clamp(max=rollout.width - 1)
-        value_mask = torch.arange(rollout.width, device=last.device).unsqueeze(0) <= (last + 1).unsqueeze(1)
+        value_mask = with_next(rollout.response)
     else:
         slot, value_mask = last, rollout.response
     kl = pg.kl_estimate(rollout.log_probs, rollout.reference)  # both 0 outside the response
@@ -98,8 +98,10 @@ class Minibatches:
         chosen = np.array_split(order.permutation(rows), self.settings.minibatches)[part]
         counts = self.counts()
         micros = []
-        for index in torch.split(torch.from_numpy(chosen).to(counts.device), self.settings.rows_per_micro):
-            e = self.episodes
+        e = self.episodes
+        lengths = e.rollout.mask.sum(1)[torch.from_numpy(chosen).to(counts.device)].tolist()
+        for group in by_length(lengths, self.settings.rows_per_micro):
+            index = torch.from_numpy(chosen[group]).to(counts.device)
             tensors = {
                 **e.rollout.rows(index),
                 "advantages": e.advantages[index],
@@ -127,12 +129,13 @@ class PolicyObjective(Minibatches):
         """Summed over the response tokens of a micro-batch."""
         t, s = micro.tensors, self.settings
         real = t["response"]
-        logits = response_logits(model, t["ids"], t["mask"], real.shape[1], self.temperature)
-        new, old, advantages = taken(logits, t["ids"])[real], t["log_probs"][real], t["advantages"][real]
+        at = places(t["start"], real, t["ids"].shape[1])
+        logits = tempered_logits(model, t["ids"], t["mask"], at, self.temperature)
+        new, old, advantages = taken_log_probs(logits, t["ids"][at]), t["log_probs"][real], t["advantages"][real]
         loss = pg.policy_loss(new, old, advantages, s.clip).sum()
         total = loss
         if s.entropy_coefficient:
-            total = loss - s.entropy_coefficient * pg.entropy(logits)[real].sum()
+            total = loss - s.entropy_coefficient * pg.entropy(logits).sum()
         with torch.no_grad():
             ratio = pg.log_ratio(new, old).exp()
             if len(ratio):
@@ -156,7 +159,7 @@ class CriticObjective(Minibatches):
         """Summed over the tokens of a micro-batch at which the critic learns."""
         t, s = micro.tensors, self.settings
         real = t["value_mask"]
-        new = response_values(model, t["ids"], t["mask"], real.shape[1])[real]
+        new = token_values(model, t["ids"], t["start"], real)
         old, returns = t["values"][real], t["returns"][real]
         loss = pg.value_loss(new, old, returns, s.value_clip).sum()
         clipped = pg.value_clipped(new.detach(), old, returns, s.value_clip).sum()
@@ -184,10 +187,10 @@ class PtxObjective:
     def loss(self, model: Any, micro: Micro) -> tuple[Tensor, dict[str, Tensor]]:
         """Summed over response tokens; of plain text every token but the first is one."""
         t = micro.tensors
-        logits = model(
-            input_ids=t["ids"], attention_mask=t["mask"], position_ids=positions(t["mask"]), use_cache=False
-        ).logits
-        loss = -torch.where(t["response"], token_log_probs(logits, t["ids"]), 0).sum()
+        predicted = t["response"].clone()
+        predicted[:, 0] = False
+        logits = response_logits(model, t["ids"], t["mask"], predicted)
+        loss = -taken_log_probs(logits, t["ids"][predicted]).sum()
         return self.settings.ptx_coefficient * loss, {"ptx_loss": loss}
 
 

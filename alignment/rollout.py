@@ -12,13 +12,15 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from transformers import GenerationConfig
 
 from alignment import policy_gradient as pg
+from alignment.losses import taken_log_probs
 from alignment.model import RewardModel, positions
+from alignment.reference import by_length, response_logits
+from alignment.reward_scores import last_scores
 from alignment.rows import Example, pad
 from curation.errors import ConfigError, Problem, StageError
 from curation.seeding import derive_seed
@@ -50,18 +52,22 @@ class SamplingSettings(Settings):
 
 @dataclass(frozen=True)
 class Rollout:
-    """One batch of episodes. P: longest prompt, T: longest response; V_t: value before token t."""
+    """One batch of episodes. W: longest prompt with response; T: longest response.
 
-    ids: Tensor  # (rows, P + T) int64: prompts padded on the left, responses on the right
-    mask: Tensor  # (rows, P + T) bool: real tokens
+    Rows are padded on the right: what pads a row lies behind its real tokens, where the causal mask hides it.
+    """
+
+    ids: Tensor  # (rows, W) int64: prompt, response, padding
+    mask: Tensor  # (rows, W) bool: real tokens
+    start: Tensor  # (rows,) tokens of the prompt, where the response begins
     response: Tensor  # (rows, T) bool: tokens of the response up to and with its first end of text
     ended: Tensor  # (rows,) bool: it has an end of text
     reward: Tensor  # (rows,) what the reward model says
     score: Tensor  # (rows,) the same after what is done about a missing end of text
     log_probs: Tensor  # (rows, T) of the policy that sampled, 0 outside `response`
-    reference: Tensor  # (rows, T) log-probabilities under the reference
-    entropy: Tensor  # (rows, T) of the policy's distribution at each token
-    values: Tensor  # (rows, T), not masked
+    reference: Tensor  # (rows, T) log-probabilities under the reference, likewise
+    entropy: Tensor  # (rows, T) of the policy's distribution at each token, likewise
+    values: Tensor  # (rows, T) before each token, and after the last one where there is room; 0 elsewhere
 
     @property
     def width(self) -> int:
@@ -74,8 +80,10 @@ class Rollout:
         return self.response.sum(1)
 
     def rows(self, index: Tensor) -> dict[str, Tensor]:
-        """The tensors of some rows, by name."""
-        return {field.name: getattr(self, field.name)[index] for field in fields(self)}
+        """The tensors of some rows, by name; `ids` and `mask` no wider than the longest of them."""
+        found = {field.name: getattr(self, field.name)[index] for field in fields(self)}
+        longest = int(found["mask"].sum(1).max())
+        return {**found, "ids": found["ids"][:, :longest], "mask": found["mask"][:, :longest]}
 
 
 def generation_config(settings: SamplingSettings, pad_id: int, eos_id: int) -> GenerationConfig:
@@ -146,29 +154,36 @@ def until_eos(tokens: Tensor, eos_id: int) -> Tensor:
     return (ends.cumsum(1) - ends) == 0
 
 
-def response_logits(model: Any, ids: Tensor, mask: Tensor, width: int, temperature: float) -> Tensor:
-    """(rows, T, vocabulary) fp32 logits over the temperature, of the last `width` tokens given those before them."""
-    seen = mask[:, :-1]  # nothing is predicted from the last token
-    logits = model(
-        input_ids=ids[:, :-1],
-        attention_mask=seen,
-        position_ids=positions(seen),
-        logits_to_keep=width,
-        use_cache=False,
-    ).logits[:, -width:]
-    return torch.as_tensor(logits.float() / temperature)
+def places(start: Tensor, response: Tensor, width: int) -> Tensor:
+    """(rows, width) bool: where in the sequences the tokens stand that `response` (rows, T) marks."""
+    at = torch.arange(width, device=start.device).unsqueeze(0)
+    return (at >= start.unsqueeze(1)) & (at < (start + response.sum(1)).unsqueeze(1))
 
 
-def taken(logits: Tensor, ids: Tensor) -> Tensor:
-    """(rows, T) log-probability of the tokens that stand at the end of `ids` under `logits` (rows, T, vocabulary)."""
-    width = logits.shape[1]
-    flat = F.cross_entropy(logits.flatten(0, 1), ids[:, -width:].flatten(), reduction="none")
-    return -flat.view(-1, width)
+def tempered_logits(model: Any, ids: Tensor, mask: Tensor, at: Tensor, temperature: float) -> Tensor:
+    """(marked, vocabulary) fp32 logits over the temperature, of the tokens marked in `at` (rows, W), row by row."""
+    return response_logits(model, ids, mask, at).float() / temperature
 
 
-def response_values(critic: RewardModel, ids: Tensor, mask: Tensor, width: int) -> Tensor:
-    """(rows, T) the critic's value before each of the last `width` tokens."""
-    return critic.per_token(ids[:, :-1], mask[:, :-1])[:, -width:]
+def token_values(critic: RewardModel, ids: Tensor, start: Tensor, slots: Tensor) -> Tensor:
+    """(marked,) the critic's value of the state before each token slot marked in `slots` (rows, T), row by row.
+
+    Args:
+        ids: (rows, W), padded on the right.
+        slots: slot t is the one of token `start + t`; its state is the hidden one at `start + t − 1`.
+    """
+    hidden = critic.backbone(input_ids=ids, use_cache=False).last_hidden_state
+    rows, columns = slots.nonzero().unbind(1)
+    seen = hidden.flatten(0, 1).index_select(0, rows * ids.shape[1] + start[rows] - 1 + columns)
+    with torch.autocast(ids.device.type, enabled=False):  # of a value near 8, bf16 keeps steps of 1/32
+        return torch.as_tensor(critic.head(seen.to(critic.head.weight.dtype))).squeeze(-1).float()
+
+
+def rewards_of(scorer: Scorer, ids: Tensor, mask: Tensor) -> Tensor:
+    """(rows,) fp32 rewards of whole sequences."""
+    if isinstance(scorer, RewardModel):
+        return last_scores(scorer, ids, mask).float() * scorer.gain + scorer.bias
+    return scorer(ids, mask).float()
 
 
 @torch.no_grad()
@@ -193,52 +208,73 @@ def collect(
     Raises:
         StageError: a reward is not a finite number; the message names the row.
     """
-    sequences, response = drawn or sample(policy, prompts, settings, ids["pad"], ids["eos"], seed)
-    width = response.shape[1]
-    mask = torch.cat([_prompt_mask(prompts, sequences.shape[1] - width).to(response.device), response], 1)
-    parts: dict[str, list[Tensor]] = {name: [] for name in ("reward", "log_probs", "reference", "entropy", "values")}
-    for rows in torch.split(torch.arange(len(sequences), device=sequences.device), settings.rows_per_forward):
-        row_ids, row_mask, real = sequences[rows], mask[rows], response[rows]
-        logits = response_logits(policy, row_ids, row_mask, width, settings.temperature)
-        parts["log_probs"].append(torch.where(real, taken(logits, row_ids), 0))
-        parts["entropy"].append(torch.where(real, pg.entropy(logits), 0))
-        logits = response_logits(reference, row_ids, row_mask, width, settings.temperature)
-        parts["reference"].append(torch.where(real, taken(logits, row_ids), 0))
-        values = torch.zeros_like(real, dtype=torch.float32)
-        parts["values"].append(values if critic is None else response_values(critic, row_ids, row_mask, width))
-        parts["reward"].append(scorer(row_ids, row_mask).float())
-    found = {name: torch.cat(tensors) for name, tensors in parts.items()}
-    ended = ((sequences[:, -width:] == ids["eos"]) & response).any(1)
-    _check_rewards(found["reward"], sequences, mask)
-    return Rollout(sequences, mask, response, ended, score=_scores(found["reward"], ended, settings), **found)
+    sampled, response = drawn or sample(policy, prompts, settings, ids["pad"], ids["eos"], seed)
+    where, answers = sampled.device, sampled[:, -response.shape[1] :]
+    examples = [
+        Example(tuple(prompt), tuple(answer[:length]))
+        for prompt, answer, length in zip(prompts, answers.tolist(), response.sum(1).tolist(), strict=True)
+    ]
+    padded = pad(examples, ids["pad"])
+    start = torch.tensor([len(prompt) for prompt in prompts], device=where)
+    whole = {"ids": padded.ids.to(where), "mask": padded.mask.to(where), "start": start, "response": response}
+    names = ("log_probs", "reference", "entropy", "values")
+    found = {name: torch.zeros(response.shape, device=where) for name in names}
+    found["reward"] = torch.zeros(len(examples), device=where)
+    for group in by_length([len(example) for example in examples], settings.rows_per_forward):
+        rows = torch.tensor(group, device=where)
+        width = max(len(examples[row]) for row in group)
+        part_ids, part_mask = whole["ids"][rows, :width], whole["mask"][rows, :width]
+        real = response[rows]
+        at = places(start[rows], real, width)
+        cells = rows.unsqueeze(1).expand_as(real)[real], real.nonzero()[:, 1]
+        logits = tempered_logits(policy, part_ids, part_mask, at, settings.temperature)
+        found["log_probs"][cells] = taken_log_probs(logits, part_ids[at])
+        found["entropy"][cells] = pg.entropy(logits)
+        logits = tempered_logits(reference, part_ids, part_mask, at, settings.temperature)
+        found["reference"][cells] = taken_log_probs(logits, part_ids[at])
+        if critic is not None:
+            slots = with_next(real)
+            cells = rows.unsqueeze(1).expand_as(slots)[slots], slots.nonzero()[:, 1]
+            found["values"][cells] = token_values(critic, part_ids, start[rows], slots)
+        found["reward"][rows] = rewards_of(scorer, part_ids, part_mask)
+    _check_rewards(found["reward"], examples)
+    ended = ((answers == ids["eos"]) & response).any(1)
+    return Rollout(**whole, ended=ended, score=_scores(found["reward"], ended, settings), **found)
 
 
-def sampling_gap(policy: Any, rollout: Rollout, settings: SamplingSettings) -> float:
-    """Largest |log-probability with a key-value cache − without| over the response tokens of a rollout, in nats.
+def with_next(response: Tensor) -> Tensor:
+    """(rows, T) bool: `response` and the slot after it, where there is one."""
+    return torch.nn.functional.pad(response[:, :-1], (1, 0), value=True)
 
-    What `generate` samples from against what training computes: 1e-5 in fp32. A large gap means that the episodes are
-    not the policy's (OpenRLHF #1108).
+
+@torch.no_grad()
+def sampling_gap(policy: Any, rollout: Rollout, settings: SamplingSettings, pad_id: int) -> float:
+    """Largest |log-probability as `generate` computes it − as training does| over the response tokens, in nats.
+
+    `generate` pads prompts on the left and keeps keys and values: 1e-5 in fp32. A large gap means that the episodes
+    are not the policy's (OpenRLHF #1108).
     """
-    width = rollout.width
-    start = rollout.ids.shape[1] - width
-    prompt, places = rollout.mask[:, :start], positions(rollout.mask)
-    with torch.no_grad():
-        first = policy(
-            input_ids=rollout.ids[:, :start], attention_mask=prompt, position_ids=places[:, :start], use_cache=True
-        )
-        logits, cache = [first.logits[:, -1]], first.past_key_values
-        for t in range(start, start + width - 1):
-            step = policy(
-                input_ids=rollout.ids[:, t : t + 1],
-                attention_mask=rollout.mask[:, : t + 1],
-                position_ids=places[:, t : t + 1],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits.append(step.logits[:, -1])
-            cache = step.past_key_values
-    cached = taken(torch.stack(logits, 1).float() / settings.temperature, rollout.ids)
-    return float(torch.where(rollout.response, cached - rollout.log_probs, 0).abs().max())
+    ids, starts, lengths = rollout.ids, rollout.start.tolist(), rollout.lengths.tolist()
+    prompts = pad([Example(tuple(row[:n]), ()) for row, n in zip(ids.tolist(), starts, strict=True)], pad_id, "left")
+    at = places(rollout.start, rollout.response, ids.shape[1])
+    answers = torch.full(rollout.response.shape, pad_id, device=ids.device)
+    answers[rollout.response] = ids[at]
+    mask = torch.cat([prompts.mask.to(ids.device), rollout.response], 1)
+    spots, begin = positions(mask), prompts.ids.shape[1]
+    step = policy(
+        input_ids=prompts.ids.to(ids.device), attention_mask=mask[:, :begin], position_ids=spots[:, :begin],
+        use_cache=True,
+    )  # fmt: skip
+    worst = 0.0
+    for t in range(max(lengths)):
+        logits = step.logits[:, -1].float() / settings.temperature
+        gap = taken_log_probs(logits, answers[:, t]) - rollout.log_probs[:, t]
+        worst = max(worst, float(gap[rollout.response[:, t]].abs().max()))
+        step = policy(
+            input_ids=answers[:, t : t + 1], attention_mask=mask[:, : begin + t + 1],
+            position_ids=spots[:, begin + t : begin + t + 1], past_key_values=step.past_key_values, use_cache=True,
+        )  # fmt: skip
+    return worst
 
 
 def rollout_seed(seed: int, round_number: int, step: int) -> int:
@@ -252,16 +288,11 @@ def distinct(rollout: Rollout, n: int) -> float:
     Depends on how many tokens there are: compare batches of one size.
     """
     grams = []
-    tokens = rollout.ids[:, -rollout.width :].cpu()
-    for row, length in enumerate(rollout.lengths.tolist()):
-        ids = tokens[row, :length].tolist()
+    at = places(rollout.start, rollout.response, rollout.ids.shape[1])
+    for part in torch.split(rollout.ids[at].cpu(), rollout.lengths.tolist()):
+        ids = part.tolist()
         grams += list(zip(*(ids[k:] for k in range(n)), strict=False))
     return len(set(grams)) / len(grams) if grams else 1.0
-
-
-def _prompt_mask(prompts: Sequence[Sequence[int]], width: int) -> Tensor:
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    return torch.arange(width).unsqueeze(0) >= width - lengths.unsqueeze(1)
 
 
 def _scores(reward: Tensor, ended: Tensor, settings: SamplingSettings) -> Tensor:
@@ -273,11 +304,11 @@ def _scores(reward: Tensor, ended: Tensor, settings: SamplingSettings) -> Tensor
     return reward
 
 
-def _check_rewards(reward: Tensor, ids: Tensor, mask: Tensor) -> None:
+def _check_rewards(reward: Tensor, examples: Sequence[Example]) -> None:
     bad = (~torch.isfinite(reward)).nonzero().flatten().tolist()
     if bad:
         row = bad[0]
-        shown = ids[row][mask[row]].tolist()
+        shown = [*examples[row].prompt, *examples[row].response]
         raise StageError(
             Problem(
                 "reward-not-finite",

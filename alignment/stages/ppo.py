@@ -35,17 +35,15 @@ from alignment.ppo_update import (
     update,
 )
 from alignment.preference_rows import DemonstrationRow, Prompt
-from alignment.rollout import SamplingSettings, Scorer, collect, distinct, rollout_seed, sampling_gap
+from alignment.rollout import SamplingSettings, Scorer, collect, distinct, rewards_of, rollout_seed, sampling_gap
 from alignment.rows import Example, check_tokenizer, counted
 from alignment.stage import StageResult, finish_stage, finished_stage
-from alignment.tokenizer import load_tokenizer, special_ids
+from alignment.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
 from curation.errors import ConfigError, Problem, StageError
 from curation.fingerprint import fingerprint
 from curation.seeding import derive_seed
 from curation.settings import Settings
 
-# What a run may change without making another model.
-FREE = {"loop": {"log_every", "checkpoint_every_s", "stop_after_s"}}
 # How far a log-probability may differ between `generate`'s way of computing it and training's, in nats.
 GAP_LIMIT = {torch.float32: 1e-2, torch.bfloat16: 1.0}
 
@@ -157,8 +155,9 @@ def ppo(
     mark = fingerprint(
         {
             "stage": "ppo",
-            "settings": settings.model_dump(exclude=FREE),
+            "settings": settings.model_dump(),
             "policy": weights_sha256(model),
+            "tokenizer": tokenizer_sha256(tokenizer),
             "reference": weights_sha256(anchor),
             "reward": weights_sha256(scorer),
             "critic": weights_sha256(started),
@@ -274,9 +273,9 @@ class Training:
             extra = {"kl_coefficient": self.control.value}
             if m.heldout is not None:
                 with torch.no_grad():
-                    extra["heldout_reward"] = float(m.heldout(rollout.ids, rollout.mask).float().mean())
+                    extra["heldout_reward"] = float(rewards_of(m.heldout, rollout.ids, rollout.mask).mean())
             if at == 0:
-                extra["sampling_gap"] = sampling_gap(m.policy, rollout, s.sampling)
+                extra["sampling_gap"] = sampling_gap(m.policy, rollout, s.sampling, self.ids["pad"])
                 _check_gap(extra["sampling_gap"], torch.is_autocast_enabled(self.where.type))
         episodes = judge(rollout, s.update, self.control.value)
         extra |= {"distinct_1": distinct(rollout, 1), "distinct_2": distinct(rollout, 2)}

@@ -55,31 +55,41 @@ def left_padded(prompts: list[list[int]]) -> Any:
     return torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
 
 
-@pytest.mark.skipif(
-    not (TRL112 / "trl/experimental/ppo").is_dir(),
-    reason="TRL 1.12.0 is neither at HEADWATER_TRL112 nor in .venv-trl112/: make trl112",
-)
-@pytest.mark.parametrize("rows_per_micro", [EPISODES, 5])
-def test_one_update_leaves_the_weights_that_trl_1_12_leaves(tmp_path, rows_per_micro):
+def models() -> tuple[Any, Any, RewardModel, RewardModel]:
+    """Policy, reference, critic, reward model."""
+    critic, reward = (RewardModel.from_causal(model(seed), seed) for seed in (2, 3))
+    return model(0, 3.0), model(1, 3.0), critic, reward
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What TRL's trainer made of the planted rollouts."""
+    if not (TRL112 / "trl/experimental/ppo").is_dir():
+        pytest.skip("TRL 1.12.0 is neither at HEADWATER_TRL112 nor in .venv-trl112/: make trl112")
     pytest.importorskip("datasets")
     pytest.importorskip("accelerate")
-    prompts, responses = planted()
-    policy, reference = model(0, 3.0), model(1, 3.0)
-    critic, reward = (RewardModel.from_causal(model(seed), seed) for seed in (2, 3))
-    before = {k: v.clone() for k, v in {**policy.state_dict(), **critic.state_dict()}.items()}
+    folder = tmp_path_factory.mktemp("trl112")
+    policy, reference, critic, reward = models()
     for made, name in ((policy, "policy"), (reference, "reference")):
-        save_model(made, None, tmp_path / name)
+        save_model(made, None, folder / name)
     settings = {
         "temperature": TEMPERATURE, "learning_rate": RATE, "num_ppo_epochs": EPOCHS, "response_length": WIDTH,
         "missing_eos_penalty": 1.0, "kl_coef": 0.05, "adam_epsilon": 1e-5, "max_grad_norm": 0.0,
     }  # fmt: skip
+    prompts, responses = planted()
     problem = {
         "critic": critic.state_dict(), "reward": reward.state_dict(), "prompts": prompts, "responses": responses,
         "pad": 0, "eos": 2, "settings": settings,
     }  # fmt: skip
-    torch.save(problem, tmp_path / "planted.pt")
-    theirs = run_trl(tmp_path)
+    torch.save(problem, folder / "planted.pt")
+    return run_trl(folder)
 
+
+@pytest.mark.parametrize("rows_per_micro", [EPISODES, 5])
+def test_one_update_leaves_the_weights_that_trl_1_12_leaves(theirs, rows_per_micro):
+    prompts, responses = planted()
+    policy, reference, critic, reward = models()
+    before = {k: v.clone() for k, v in {**policy.state_dict(), **critic.state_dict()}.items()}
     sampling = SamplingSettings(
         response_tokens=WIDTH, temperature=TEMPERATURE, missing_eos="subtract", missing_eos_value=1.0
     )

@@ -59,7 +59,7 @@ def test_every_number_of_a_rollout_equals_that_of_its_row_alone(rows_per_forward
     reward, critic = (RewardModel.from_causal(model(seed), seed).eval() for seed in (3, 4))
     for row, prompt in enumerate(PROMPTS):
         length = int(rollout.lengths[row])
-        answer = rollout.ids[row, -rollout.width :][:length].tolist()
+        answer = rollout.ids[row, len(prompt) : len(prompt) + length].tolist()
         ids = torch.tensor([[*prompt, *answer]])
         at = torch.arange(len(prompt) - 1, ids.shape[1] - 1)
         with torch.no_grad():
@@ -102,14 +102,15 @@ def test_a_response_without_an_end_is_scored_as_the_settings_say(missing_eos, ex
 
 def test_padding_that_the_policy_drew_counts_as_a_token():
     rollout = collected(SamplingSettings(response_tokens=4), planted([5, 0, 6, 2], [2], [2], [2]))
-    assert rollout.mask[0, -4:].all()
+    assert rollout.ids[0].tolist()[:9] == [*PROMPTS[0], 5, 0, 6, 2]
+    assert rollout.mask[0, :9].all()
     assert (rollout.log_probs[0] < 0).all()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_reward_that_is_not_finite_stops_the_stage_and_names_the_row(bad):
     def scorer(ids: Any, mask: Any) -> Any:
-        return torch.where(ids[:, -1] == 9, bad, 1.0)
+        return torch.where((ids == 9)[:, 3:].any(1), bad, 1.0)
 
     drawn = planted([5, 2], [6, 2], [7, 9], [8, 2])
     with pytest.raises(StageError) as error:
@@ -173,9 +174,9 @@ def test_first_tokens_are_drawn_with_the_tempered_probabilities():
 def test_sampling_with_a_cache_and_training_without_give_the_same_log_probabilities():
     sampling, policy = SamplingSettings(response_tokens=8, temperature=0.7), model(0)
     rollout = collected(sampling)
-    assert sampling_gap(policy, rollout, sampling) < 2e-5
+    assert sampling_gap(policy, rollout, sampling, 0) < 2e-5
     shifted = dataclasses.replace(rollout, log_probs=rollout.log_probs - 0.5 * rollout.response)
-    assert sampling_gap(policy, shifted, sampling) == pytest.approx(0.5, abs=1e-4)
+    assert sampling_gap(policy, shifted, sampling, 0) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_distinct_n_counts_n_grams_within_responses():
