@@ -80,3 +80,11 @@ def read_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
     if problems:
         raise DataContractError(*problems)
     return rows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, its folder made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

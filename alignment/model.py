@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
+from transformers.utils import logging
     AutoModel,
     AutoModelForCausalLM,
     LlamaConfig,
@@ -30,6 +31,9 @@ from curation.errors import ConfigError, DataContractError, Problem, StageError,
 
 AUTO_CAUSAL: Any = AutoModelForCausalLM  # its factory methods are half-typed
 REWARD_HEAD = "reward_head.safetensors"
+
+
+logging.disable_progress_bar()  # a bar for every model read and written: hundreds of lines in a log of an experiment
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ VERBS = {
     "evaluate-classifier": Verb(
         "classifiers.commands:evaluate_arguments", "classifiers.commands:run_evaluate", "measure a classifier"
     ),
+    "run": Verb(
+        "alignment.commands:run_arguments", "alignment.commands:run_run", "run an experiment: arms × seeds × stages"
+    ),
+    "export-trl": Verb(
+        "alignment.commands:export_trl_arguments",
+        "alignment.commands:run_export_trl",
+        "a run's rows and models in TRL's formats",
+    ),
     "list": Verb("curation.listing:add_arguments", "curation.listing:run", "filters, classifiers, rulesets, formats"),
 }
 

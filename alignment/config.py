@@ -1,0 +1,148 @@
+"""An experiment's job file: which arms, which seeds, which stages on which rows, what is measured, what is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from alignment.arms import TokensSettings
+from alignment.stages.dpo import DpoSettings
+from alignment.stages.kto import KtoSettings
+from alignment.stages.ppo import PpoSettings
+from alignment.stages.pretrain import PretrainSettings
+from alignment.stages.reward import RewardSettings
+from alignment.stages.sft import SftSettings
+from curation.config import load_job_file
+from curation.errors import ConfigError, Problem, unknown_name
+from curation.settings import Settings, parse
+
+STAGES = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")  # in the order in which they run
+GIVEN = "given"  # the arm of a model that was not pretrained here
+
+
+class Rows(Settings):
+    """Files of rows and how many of them, the first in file order."""
+
+    rows: tuple[str, ...] = Field(min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+
+
+class SftStage(Rows):
+    """Demonstrations: `prompt`, `response` or `messages`."""
+
+    settings: SftSettings = SftSettings()
+
+
+class RewardStage(Rows):
+    """Comparisons: pairs, ranked lists, or ratings. Starts from the arm's SFT model, by default with fewer layers."""
+
+    settings: RewardSettings = RewardSettings()
+
+
+class PpoStage(Rows):
+    """Rows whose prompts are answered; the reward model is the arm's own, or `reward_model`."""
+
+    settings: PpoSettings = PpoSettings()
+    reward_model: str | None = None
+
+
+class DpoStage(Rows):
+    """Preference pairs; starts from the arm's SFT model, which is the reference as well."""
+
+    settings: DpoSettings = DpoSettings()
+
+
+class KtoStage(Rows):
+    """Judged rows; starts from the arm's SFT model, which is the reference as well."""
+
+    settings: KtoSettings = KtoSettings()
+
+
+class Evaluation(Settings):
+    """What is measured, of the models of which stages."""
+
+    metrics: dict[str, dict[str, Any]] = Field(default_factory=dict, description="metric → its settings")
+    stages: tuple[str, ...] = Field(default=(), description="empty: every policy stage that runs")
+    skip_metrics: tuple[str, ...] = Field(default=(), description="named and left out, with a line that says so")
+
+
+class ExperimentJob(Settings):
+    """One experiment. Everything but the corpus is the same in every arm."""
+
+    kind: Literal["experiment"]
+    output: str
+    seeds: tuple[int, ...] = Field(min_length=1)
+    corpus: str | None = Field(default=None, description="a finished curation run; its arms are pretrained on")
+    arms: tuple[str, ...] = Field(default=(), description="empty: all arms of the corpus")
+    model: str | None = Field(default=None, description="start from this model instead: a directory or a hub name")
+    tokens: TokensSettings = TokensSettings()
+    tokenizer: str | None = Field(default=None, description="a directory or hub name; none: trained on all arms")
+    pretrain: PretrainSettings | None = None
+    sft: SftStage | None = None
+    reward: RewardStage | None = None
+    ppo: PpoStage | None = None
+    dpo: DpoStage | None = None
+    kto: KtoStage | None = None
+    evaluate: Evaluation | None = None
+    preregistration: str | None = Field(default=None, description="hashed into the run before training begins")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.corpus is None) == (self.model is None):
+            raise ValueError("give either `corpus` (arms are pretrained) or `model` (stages start from it)")
+        if (self.pretrain is None) != (self.corpus is None):
+            raise ValueError("`pretrain` and `corpus` belong together")
+        if self.model is not None and self.arms:
+            raise ValueError("`arms` are those of a corpus; with `model` there is one")
+        if self.ppo is not None and self.reward is None and self.ppo.reward_model is None:
+            raise ValueError("`ppo` needs the stage `reward`, or `ppo.reward_model`")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is listed twice")
+        return self
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that run, in their order."""
+        return tuple(name for name in STAGES if getattr(self, name) is not None)
+
+
+def load_experiment(path: str, overrides: Sequence[str] = ()) -> ExperimentJob:
+    """The job in a file, its metrics' settings checked too.
+
+    Raises:
+        ConfigError: every problem of the file.
+    """
+    job = parse(ExperimentJob, load_job_file(path, "experiment", overrides), path, "this experiment")
+    if job.evaluate is not None:
+        check_evaluation(job, path)
+    return job
+
+
+def check_evaluation(job: ExperimentJob, where: str) -> Mapping[str, Settings]:
+    """Typed settings of every metric that is measured.
+
+    Raises:
+        ConfigError: an unknown metric or stage, or wrong settings: all of them.
+    """
+    from alignment.metrics import METRICS
+
+    assert job.evaluate is not None
+    problems: list[Problem] = []
+    typed: dict[str, Settings] = {}
+    for name in job.evaluate.stages:
+        if name not in job.stages or name == "reward":
+            policies = [stage for stage in job.stages if stage != "reward"]
+            problems.append(unknown_name("stage of this experiment", name, policies, f"{where}: evaluate.stages"))
+    for name, given in job.evaluate.metrics.items():
+        place = f"{where}: evaluate.metrics.{name}"
+        if name in job.evaluate.skip_metrics:
+            continue
+        try:
+            typed[name] = parse(METRICS.get(name, place).settings, given, place, f"metric `{name}`")
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+    return typed

@@ -1,0 +1,71 @@
+"""What a metric is: item scores for named endpoints. One file a metric; each registers itself in `METRICS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignment.metrics.language_model import LanguageModel
+from curation.errors import ConfigError, Problem
+from curation.registry import Registry
+from curation.settings import Settings
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One number a metric yields."""
+
+    name: str  # <metric>.<what>
+    unit: str
+    higher_is_better: bool | None  # None: a description, neither better nor worse
+    summary: str
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """The value of one item; the mean over items is the endpoint's value."""
+
+    item_id: str
+    value: float
+    cluster: str = ""  # items of one cluster (paradigm, template, prompt) are not independent
+    sample: int = 0  # which of k generations
+    weight: float = 1.0  # bytes of a document in a mean of bits per byte
+
+
+Scores = dict[str, list[ItemScore]]  # endpoint → its items
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """A metric as `headwater list metrics` shows it and an experiment runs it."""
+
+    name: str
+    summary: str
+    endpoints: tuple[Endpoint, ...]
+    settings: type[Settings]
+    measure: Callable[[LanguageModel, Any], Scores]
+    data: Mapping[str, str] = field(default_factory=dict)  # settings field → where to get such a file
+
+
+METRICS: Registry[MetricDefinition] = Registry("metric")
+
+
+def data_file(path: str, metric: str, how: str) -> Path:
+    """`path` when it is there.
+
+    Raises:
+        ConfigError: it is not; the message says how to get it and how to leave the metric out.
+    """
+    found = Path(path)
+    if not found.is_file():
+        hint = f"{how}; or list `{metric}` under `skip_metrics`"
+        raise ConfigError(Problem("no-metric-data", f"there is no file `{path}`", f"metrics.{metric}", None, hint))
+    return found
+
+
+def weighted_mean(items: Sequence[ItemScore]) -> float:
+    """Σ weight · value / Σ weight."""
+    total = sum(item.weight for item in items)
+    return sum(item.weight * item.value for item in items) / total

@@ -1,0 +1,46 @@
+"""WinoGrande (Sakaguchi 2019, arXiv 1907.10641), partial scoring: the same end after either filling of the gap."""
+
+from __future__ import annotations
+
+from alignment.metrics.base import METRICS, MetricDefinition, Scores
+from alignment.metrics.choices import Question, choice_endpoints, score_questions
+from alignment.metrics.language_model import LanguageModel
+from alignment.metrics.reading import rows_of
+from curation.settings import Settings
+
+HOW = "JSONL with `id`, `context_options`, `continuation`, `gold` (index)"
+
+
+class WinograndeSettings(Settings):
+    """Which file, and how many of its rows."""
+
+    data: str
+    limit: int | None = None  # the first rows; None: all
+
+
+def measure(model: LanguageModel, settings: WinograndeSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    rows = rows_of(settings.data, "winogrande", ("id", "context_options", "continuation", "gold"), HOW, settings.limit)
+    questions = [
+        Question(
+            str(row["id"]),
+            tuple(row["context_options"]),
+            (" " + row["continuation"],) * len(row["context_options"]),
+            frozenset((int(row["gold"]),)),
+        )
+        for row in rows
+    ]
+    return score_questions(model, "winogrande", questions)
+
+
+METRICS.add(
+    "winogrande",
+    MetricDefinition(
+        "winogrande",
+        "which name a gap stands for",
+        choice_endpoints("winogrande"),
+        WinograndeSettings,
+        measure,
+        {"data": HOW},
+    ),
+)
