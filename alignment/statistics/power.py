@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from alignment.statistics.sign_flip import minimum_p, patterns
 
@@ -40,9 +40,14 @@ def sign_flip_power(seeds: int, effect: float, alpha: float) -> float:
 
 
 def t_power(freedom: float, noncentrality: float, alpha: float) -> float:
-    """Power of a two-sided t-test."""
-    critical = stats.t.ppf(1 - alpha / 2, freedom)
-    return float(stats.nct.sf(critical, freedom, noncentrality) + stats.nct.cdf(-critical, freedom, noncentrality))
+    """Power of a two-sided t-test.
+
+    The mean over the chi-square distribution of the variance, by quadrature: SciPy's noncentral t gives NaN for some
+    fractional degrees of freedom.
+    """
+    bound = float(stats.t.ppf(1 - alpha / 2, freedom)) * _root_variances(freedom)
+    beyond = special.ndtr(noncentrality - bound) + special.ndtr(-bound - noncentrality)
+    return float(beyond @ _NODES[1])
 
 
 @lru_cache(maxsize=256)
@@ -96,6 +101,21 @@ def minimum_detectable_effect(
         return None
     by_interval = detectable_by_t(round(freedom, 2), alpha)
     return max(by_flips * float(differences.std(ddof=1)), by_interval * error)
+
+
+@lru_cache(maxsize=64)
+def _root_variances(freedom: float) -> F64:
+    """Square roots of χ²/freedom at the nodes of the quadrature."""
+    return np.asarray(np.sqrt(stats.chi2.ppf(_NODES[0], freedom) / freedom), dtype=np.float64)
+
+
+def _unit_nodes(count: int) -> tuple[F64, F64]:
+    """Gauss–Legendre nodes and weights on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return (nodes + 1) / 2, weights / 2
+
+
+_NODES = _unit_nodes(200)  # within 2e-6 of statsmodels' power
 
 
 @lru_cache(maxsize=16)
