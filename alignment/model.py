@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
-from transformers.utils import logging
     AutoModel,
     AutoModelForCausalLM,
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from alignment import processes
 from curation.errors import ConfigError, DataContractError, Problem, StageError, unknown_name
