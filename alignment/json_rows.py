@@ -46,13 +46,22 @@ def read_bytes(path: Path) -> bytes:
         DataContractError: it cannot be read.
     """
     try:
-        with path.open("rb") as raw:
-            if path.suffix == ".zst":
-                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
-                    return stream.read()
-            return raw.read()
+        data = path.read_bytes()
+        return _unpacked(data) if path.suffix == ".zst" else data
     except (OSError, zstandard.ZstdError) as error:
         raise DataContractError(Problem("unreadable-rows", f"cannot be read: {error}", str(path))) from None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """All frames of a zstd file; a stream reader would take a file cut short for one that ends there."""
+    parts = []
+    while data:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(data))
+        if not frame.eof:
+            raise zstandard.ZstdError("the file is cut short")
+        data = frame.unused_data
+    return b"".join(parts)
 
 
 def read_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
