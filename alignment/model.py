@@ -30,10 +30,10 @@ from alignment import processes
 from curation.errors import ConfigError, DataContractError, Problem, StageError, unknown_name
 
 AUTO_CAUSAL: Any = AutoModelForCausalLM  # its factory methods are half-typed
+LOGGING: Any = logging
 REWARD_HEAD = "reward_head.safetensors"
 
-
-logging.disable_progress_bar()  # a bar for every model read and written: hundreds of lines in a log of an experiment
+LOGGING.disable_progress_bar()  # a bar for every model read and written: hundreds of lines in a log of an experiment
 
 
 @dataclass(frozen=True)

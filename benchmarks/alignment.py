@@ -96,7 +96,7 @@ class Clock:
         self.cpu_s, self.wall_s = _cpu_s() - self._cpu, time.perf_counter() - self._wall
 
 
-class StepClock(TrainerCallback):  # type: ignore[misc]
+class StepClock(TrainerCallback):
     """Measures the steps of a `transformers` Trainer after the first `warm` ones; pass it in `callbacks`."""
 
     def __init__(self, warm: int) -> None:
