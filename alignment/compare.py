@@ -11,7 +11,6 @@ What is not registered is not tested. The same run gives the same bytes.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from alignment.endpoints import EndpointResult, analyse, plain
+from alignment.json_rows import write_text
 from alignment.judge_cards import corrected_rates
 from alignment.preregistration import EndpointSettings, Preregistration, registered
 from alignment.run_scores import RunScores
@@ -57,9 +57,7 @@ def compare_run(run: Path, given: Path | None = None, only: Sequence[str] = ()) 
     found["preregistration"] = {"sha256": digest, **found["preregistration"]}
     found["corrected_rates"] = plain([asdict(row) for row in corrected_rates(run, scores, plan)])
     found["cost"] = cost(run)
-    temporary = run / f"{FILE}.tmp"
-    temporary.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, run / FILE)
+    write_text(run / FILE, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return found
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from alignment.json_rows import REPORTED, read_bytes, write_rows
+from alignment.json_rows import REPORTED, read_bytes, write_rows, write_text
 from alignment.statistics.clusters import clustered_interval
 from curation.errors import DataContractError, Problem
 
@@ -193,11 +192,7 @@ def write_evaluation(
 
 def write_metrics(path: Path, metrics: Sequence[Metric]) -> None:
     """Write `evaluation.json`: `{"metrics": [...]}`, in the order given."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    text = json.dumps({"metrics": [asdict(metric) for metric in metrics]}, indent=1, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps({"metrics": [asdict(m) for m in metrics]}, indent=1, allow_nan=False) + "\n")
 
 
 def read_metrics(path: Path) -> list[Metric]:

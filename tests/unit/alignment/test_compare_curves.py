@@ -1,0 +1,61 @@
+"""Curves and generations on disk, and how much less effort an arm takes at each level of harm."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from alignment.curves import CurvePoint, effort_ratios, effort_to_reach, means, read_curves, write_curves
+from alignment.generations import Generation, side_by_side, write_generations
+from curation.errors import DataContractError
+
+
+def points(arm: str, seed: int, values: list[float]) -> list[CurvePoint]:
+    return [CurvePoint(arm, seed, "effort", 100.0 * 2**at, "pairs", "harm", v) for at, v in enumerate(values)]
+
+
+def test_curves_come_back_sorted_and_give_effort_at_each_level(tmp_path: Path) -> None:
+    every = [
+        p
+        for s in range(1, 7)
+        for p in (*points("raw", s, [0.9, 0.7, 0.5, 0.3]), *points("curated", s, [0.7, 0.5, 0.3, 0.1]))
+    ]
+    write_curves(tmp_path / "raw" / "1" / "effort" / "curves.jsonl", reversed(every))
+
+    found = read_curves(tmp_path)
+    ratios = effort_ratios(found, "curated", "raw")
+
+    assert found == sorted(every, key=lambda p: (p.arm, p.seed, p.x))
+    assert means(found)["raw"][0] == pytest.approx((100.0, 0.9, 0.9, 0.9))
+    assert effort_to_reach(points("raw", 1, [0.9, 0.7]), 0.1) == math.inf
+    at = {round(row.level, 2): row for row in ratios}
+    assert (at[0.5].treatment, at[0.5].control, at[0.5].ratio, at[0.5].low) == (
+        200,
+        400,
+        pytest.approx(2),
+        pytest.approx(2),
+    )
+    assert (at[0.18].control, at[0.18].ratio, at[0.18].reached) == (None, None, (6, 0))
+
+
+def test_a_curve_without_numbers_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "raw" / "1" / "effort" / "curves.jsonl"
+    write_curves(path, [CurvePoint("raw", 1, "effort", 1.0, "pairs", "harm", math.nan)])
+
+    with pytest.raises(DataContractError, match="line 1"):
+        read_curves(tmp_path)
+
+
+def test_generations_are_shown_side_by_side_for_prompts_that_all_arms_continued(tmp_path: Path) -> None:
+    for arm, seed, items in (("raw", 1, "abc"), ("curated", 1, "bcd"), ("raw", 2, "abc"), ("curated", 2, "abc")):
+        rows = [Generation(item, f"prompt {item}", f"{arm} {seed} {item}") for item in items]
+        write_generations(tmp_path / arm / str(seed) / "sft" / "generations.jsonl.zst", rows)
+
+    found = side_by_side(tmp_path, ["raw", "curated", "absent"])
+
+    assert list(found) == [(1, "sft")]
+    assert {row.item_id: row.texts for row in found[1, "sft"]} == {
+        item: {"raw": f"raw 1 {item}", "curated": f"curated 1 {item}"} for item in "bc"
+    }
