@@ -7,6 +7,7 @@ later. Here each of these is one error at the start.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -35,6 +36,8 @@ KEEP_WORKERS_MS = 600_000
 # pipelines of the sample job asks the cluster for executors anew (measured: 4 min 17 s, with it 1 min 25 s).
 REUSE_SPARK = "-Dbeam.spark.test.reuseSparkContext=true"
 CONNECT_TIMEOUT_S = 5.0
+HELP_TIMEOUT_S = 60.0  # a first import of Beam from a cold disk
+WEB_PAGE_TIMEOUT_S = 2.0  # a web server that was just reached answers at once
 # Where the folder is named in which a worker process has to stand, so that the job's relative paths hold there too.
 FOLDER_VARIABLE = "HEADWATER_FOLDER"
 WORKER_COMMAND = "headwater-worker"
@@ -76,7 +79,7 @@ def default_options(options: PipelineOptions, engine: Engine) -> list[str]:
         found.append(f"--environment_type={kind}")
     if kind == "PROCESS" and not portable.environment_config:
         payload = {
-            "command": str(Path(sys.executable).with_name(WORKER_COMMAND)),
+            "command": default_worker(),
             "env": {FOLDER_VARIABLE: os.getcwd()},
         }
         found.append(f"--environment_config={json.dumps(payload)}")
@@ -92,10 +95,11 @@ def check_engine(options: PipelineOptions, engine: Engine) -> None:
         ConfigError: with all problems found.
     """
     problems = [
+        *_one_jar_problems(options),
         *_java_problems(options),
         *_jar_problems(options, engine),
         *_master_problems(options, engine),
-        *_worker_problems(options),
+        *_worker_problems(options, engine),
     ]
     if problems:
         raise ConfigError(*problems)
@@ -103,6 +107,21 @@ def check_engine(options: PipelineOptions, engine: Engine) -> None:
 
 def _get(options: PipelineOptions, name: str) -> Any:
     return options.get_all_options()[name]
+
+
+def _one_jar_problems(options: PipelineOptions) -> list[Problem]:
+    """A jar holds one pipeline whose plan is known when it is written; of a run only the first is."""
+    if not options.view_as(beam_options.PortableOptions).output_executable_path:
+        return []
+    return [
+        Problem(
+            "one-jar",
+            "a run is several pipelines, and what each has to do is known when the one before it has ended",
+            "--output_executable_path",
+            "no such option: a jar holds one pipeline",
+            "the command itself submits them one after the other: start it where the cluster can be reached",
+        )
+    ]
 
 
 def _java_problems(options: PipelineOptions) -> list[Problem]:
@@ -176,9 +195,11 @@ def job_server_version(jar: str) -> str:
 
 def _master_problems(options: PipelineOptions, engine: Engine) -> list[Problem]:
     master = _get(options, engine.master_option)
-    if engine.runs_inside(master) or options.view_as(beam_options.PortableOptions).output_executable_path:
+    if engine.runs_inside(master):
         return []
-    return _spark_problems(master) if engine is SPARK else _flink_problems(master)
+    if engine is SPARK:
+        return _spark_problems(master)
+    return _flink_problems(master, str(_get(options, "flink_version")))
 
 
 def _spark_problems(master: str) -> list[Problem]:
@@ -189,10 +210,24 @@ def _spark_problems(master: str) -> list[Problem]:
     if not found:
         wanted = "local[N], spark://HOST:PORT (several masters: spark://A:7077,B:7077), yarn or k8s://..."
         return [Problem("bad-master", f"`{master}` is no address of a Spark master", flag, wanted)]
-    reasons = [refusal(address) for address in found[1].split(",")]
+    reasons = [refusal(address) or _web_page(address) for address in found[1].split(",")]
     if None in reasons:
         return []
     return [Problem("no-master", f"no Spark master answers at `{master}`: {reasons[0]}", flag, "a running master")]
+
+
+def _web_page(address: str) -> str | None:
+    """Says so when a web server answers: a master's own page is the address that is easily taken for the master's."""
+    host, port = address.rsplit(":", 1)
+    connection = http.client.HTTPConnection(host, int(port), timeout=WEB_PAGE_TIMEOUT_S)
+    try:
+        connection.request("HEAD", "/")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return None  # Spark's own protocol: it drops the connection or waits for more
+    finally:
+        connection.close()
+    return "a web page does; the page of a master names its address, often of port 7077"
 
 
 def refusal(address: str) -> str | None:
@@ -205,7 +240,7 @@ def refusal(address: str) -> str | None:
     return None
 
 
-def _flink_problems(master: str) -> list[Problem]:
+def _flink_problems(master: str, wanted: str) -> list[Problem]:
     flag = "--flink_master"
     address = re.sub("^https?://", "", master)
     if not re.fullmatch(r"[\w.-]+:\d+", address):
@@ -214,44 +249,73 @@ def _flink_problems(master: str) -> list[Problem]:
     try:
         with urllib.request.urlopen(f"{url}/overview", timeout=CONNECT_TIMEOUT_S) as answer:
             overview = json.load(answer)
-        if overview["slots-total"]:
-            return []
-        return [Problem("no-slots", f"the Flink cluster at `{master}` has no task manager", flag, "one at least")]
+        slots, running = overview["slots-total"], str(overview.get("flink-version", wanted))
     except (OSError, ValueError, KeyError) as error:
         reason = getattr(getattr(error, "reason", None), "strerror", None) or str(error)
         message = f"no Flink job manager answers at `{master}`: {reason}"
         return [Problem("no-master", message, flag, "the REST address of a running job manager")]
+    problems = []
+    if running.split(".")[:2] != wanted.split("."):
+        message = f"the cluster at `{master}` is Flink {running}"
+        expected = f"Flink {wanted}, for which the job server is built"
+        hint = f"--flink_version={'.'.join(running.split('.')[:2])}, if Beam has a job server for it"
+        problems.append(Problem("other-cluster-version", message, "--flink_version", expected, hint))
+    if not slots:
+        problems.append(
+            Problem("no-slots", f"the Flink cluster at `{master}` has no task manager", flag, "one at least")
+        )
+    return problems
 
 
-def _worker_problems(options: PipelineOptions) -> list[Problem]:
+def _worker_problems(options: PipelineOptions, engine: Engine) -> list[Problem]:
     portable = options.view_as(beam_options.PortableOptions)
     kind, config = portable.environment_type, portable.environment_config
     flag = "--environment_config"
     if kind == "DOCKER" and not config:
-        return [
-            Problem(
-                "no-image",
-                "workers in containers need an image that holds this package",
-                flag,
-                "IMAGE",
-                "build one from beam_jobs/deploy/Dockerfile",
-            )
-        ]
-    if kind == "PROCESS":
-        command = _command_of(config)
-        if command is None:
-            return [Problem("bad-worker", f"`{config}` names no command", flag, 'JSON: {"command": "/path"}')]
-        if shutil.which(command) is None:
-            return [
-                Problem(
-                    "no-worker",
-                    f"`{command}` is not an executable file here",
-                    flag,
-                    "the command that starts a worker, at the same place on every node",
-                    f"install the package there: it brings `{WORKER_COMMAND}`",
-                )
-            ]
-    return []
+        message, hint = "workers in containers need an image that holds this package", "beam_jobs/deploy/Dockerfile"
+        return [Problem("no-image", message, flag, "IMAGE", f"build one from {hint}")]
+    if kind != "PROCESS":
+        return []
+    command = _command_of(config)
+    if command is None:
+        return [Problem("bad-worker", f"`{config}` names no command", flag, 'JSON: {"command": "/path"}')]
+    expected = "the command that starts a worker, at the same place on every node"
+    hint = f"install the package there: it brings `{WORKER_COMMAND}`"
+    if shutil.which(command) is None:
+        master = _get(options, engine.master_option)
+        if not engine.runs_inside(master) and not _is_here(master):
+            return []  # the nodes may have it: one that has not says so
+        return [Problem("no-worker", f"`{command}` is not an executable file here", flag, expected, hint)]
+    if command == default_worker():
+        return []
+    said = _starts_no_worker(command)
+    return [Problem("no-worker", f"`{command}` starts no worker: {said}", flag, expected, hint)] if said else []
+
+
+def default_worker() -> str:
+    """The worker command that was installed with this interpreter."""
+    return str(Path(sys.executable).with_name(WORKER_COMMAND))
+
+
+def _is_here(master: str) -> bool:
+    """Whether the cluster's address is one of this machine, so that its nodes are most likely this machine too."""
+    hosts = {socket.gethostname(), socket.getfqdn(), "localhost"}
+    named = re.findall(r"([\w.-]+):\d+", re.sub(r"^\w+://", "", master))
+    return any(host in hosts or host.startswith("127.") for host in named)
+
+
+def _starts_no_worker(command: str) -> str | None:
+    """What a command says that, asked for help, does not name the option every worker command takes."""
+    try:
+        done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=HELP_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = done.stdout + done.stderr
+    if "provision_endpoint" in said:
+        return None
+    lines = [line for line in said.splitlines() if line.strip()]
+    telling = lines[-1 if "Traceback" in said else 0].strip()[:200] if lines else ""
+    return telling or f"it ends with {done.returncode} and says nothing"
 
 
 def _command_of(config: str | None) -> str | None:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -52,15 +53,18 @@ def job_server(given: Sequence[str]) -> Iterator[tuple[str, ...]]:
         with _quiet_hang_ups():
             yield (*completed, f"--job_endpoint={endpoint}")
     except StageError as error:
-        raise StageError(*(server.explained(problem) for problem in error.problems)) from error
+        problems = [server.explained(problem) for problem in error.problems]
+        raise StageError(*(server.with_log(problem) for problem in problems)) from error
     finally:
         server.stop()
 
 
 @contextlib.contextmanager
 def _quiet_hang_ups() -> Iterator[None]:
-    """Workers inside this process (LOOPBACK) print a stack trace for every executor that says goodbye."""
+    """Workers inside this process (LOOPBACK) print a stack trace for every executor that says goodbye; and Beam logs
+    the stack of a failed job beside raising it."""
     loggers = [logging.getLogger(f"apache_beam.runners.worker.{name}") for name in ("data_plane", "sdk_worker")]
+    root = logging.getLogger()
     levels = [logger.level for logger in loggers]
     hook = threading.excepthook
 
@@ -71,12 +75,19 @@ def _quiet_hang_ups() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     threading.excepthook = report
+    root.addFilter(_not_a_job_message)
     try:
         yield
     finally:
+        root.removeFilter(_not_a_job_message)
         threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _not_a_job_message(record: logging.LogRecord) -> bool:
+    """Beam logs the Java stack of a failed job and then raises an error that holds it: once is enough."""
+    return record.module != "portable_runner"
 
 
 @dataclass
@@ -130,6 +141,15 @@ class JobServer:
             if re.search(pattern, text):
                 return replace(known, message=f"{known.message} ({problem.message[:300]})", where=problem.where)
         return problem
+
+    def with_log(self, problem: Problem) -> Problem:
+        """A failure that nothing here explains: what the job server said is kept in a file that the hint names."""
+        if problem.code != "pass-failed":
+            return problem
+        handle, path = tempfile.mkstemp(prefix="headwater-job-server-", suffix=".log")
+        with open(handle, "w", encoding="utf-8") as log:
+            log.writelines(f"{line}\n" for line in self.lines)
+        return replace(problem, hint=f"the last {len(self.lines):,} lines of Beam's job server are in {path}")
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from beam_jobs.deploy.parts import FLINK, SPARK
 from beam_jobs.job_server import die_with_parent
@@ -50,6 +50,7 @@ FLINK_OPENS = tuple(
 class LocalCluster:
     """Processes that start with the block and are gone after it."""
 
+    name: ClassVar[str]  # of the engine
     folder: Path  # logs, working folders, configuration
     workers: int = 2
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -80,6 +81,11 @@ class LocalCluster:
     def options(self) -> list[str]:
         """Beam options of a run on this cluster."""
         raise NotImplementedError
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the processes that do the work: all but the first, which directs them."""
+        return list(self.processes)[1:]
 
     def kill(self, name: str) -> None:
         """End one process at once, as a lost node would."""
@@ -126,11 +132,13 @@ def _json(url: str) -> dict[str, Any]:
 class SparkCluster(LocalCluster):
     """One master, `workers` workers of one core each."""
 
+    name = "spark"
     url = ""
+    page = ""  # of the master
 
     def _start(self) -> None:
         port, page = free_port(), free_port()
-        self.url, self.page = f"spark://{HOST}:{port}", f"http://{HOST}:{page}"
+        self.url, self.page = f"spark://{HOST}:{port}", f"{HOST}:{page}"
         variables = {
             "SPARK_LOCAL_IP": HOST,
             "SPARK_LOCAL_DIRS": str(self.folder),
@@ -154,12 +162,12 @@ class SparkCluster(LocalCluster):
 
         master = command("master.Master", "--port", str(port), "--webui-port", str(page))
         self._run("master", master, **variables)
-        self._wait(lambda: bool(_json(f"{self.page}/json/")), "the Spark master")
+        self._wait(lambda: bool(_json(f"http://{self.page}/json/")), "the Spark master")
         for number in range(1, self.workers + 1):
             room = ["--cores", "1", "--memory", "1g", "--work-dir", str(self.folder / f"worker-{number}")]
             worker = command("worker.Worker", "--webui-port", str(free_port()), *room, self.url)
             self._run(f"worker-{number}", worker, **variables)
-        self._wait(lambda: _json(f"{self.page}/json/").get("aliveworkers") == self.workers, "the Spark workers")
+        self._wait(lambda: _json(f"http://{self.page}/json/").get("aliveworkers") == self.workers, "the Spark workers")
 
     @property
     def options(self) -> list[str]:
@@ -175,10 +183,12 @@ class SparkCluster(LocalCluster):
 class FlinkCluster(LocalCluster):
     """One job manager, `workers` task managers of two slots each."""
 
-    url = ""
+    name = "flink"
+    url = ""  # of the REST interface, which is what --flink_master names
+    rpc = ""  # where task managers look for the job manager
 
     def _start(self) -> None:
-        self.url = f"{HOST}:{free_port()}"
+        self.url, self.rpc = f"{HOST}:{free_port()}", f"{HOST}:{free_port()}"
         memory = {
             "task.heap.size": "384m",
             "task.off-heap.size": "0m",
@@ -193,7 +203,7 @@ class FlinkCluster(LocalCluster):
         }
         settings = {
             "jobmanager.rpc.address": HOST,
-            "jobmanager.rpc.port": free_port(),
+            "jobmanager.rpc.port": self.rpc.rsplit(":", 1)[1],
             "jobmanager.bind-host": HOST,
             "jobmanager.memory.process.size": "1024m",
             "rest.address": HOST,
@@ -243,6 +253,8 @@ class FlinkCluster(LocalCluster):
             *(f"--job_server_jvm_properties={flag}" for flag in SHORT_LIVED),
         ]
 
+
+CLUSTERS: dict[str, type[SparkCluster | FlinkCluster]] = {kind.name: kind for kind in (SparkCluster, FlinkCluster)}
 
 LOG4J = """rootLogger.level = INFO
 rootLogger.appenderRef.console.ref = Console

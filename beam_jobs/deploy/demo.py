@@ -11,12 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.deploy.clusters import FlinkCluster, LocalCluster, SparkCluster
+from beam_jobs.deploy.clusters import CLUSTERS
 from beam_jobs.deploy.parts import ENGINES, get
 from curation.errors import DataContractError, HeadwaterError, Problem
 
 JOB = "examples/curate_sample.yaml"
-CLUSTERS: dict[str, Any] = {"spark": SparkCluster, "flink": FlinkCluster}
 
 
 def run(output: str, *beam: str) -> dict[str, Any]:
@@ -55,10 +54,9 @@ def main() -> int:
     try:
         get(ENGINES[engine])
         local = run("runs/demo")
-        with tempfile.TemporaryDirectory(prefix=f"headwater-{engine}-") as folder:
-            cluster: LocalCluster
-            with CLUSTERS[engine](Path(folder)) as cluster:
-                there = run(f"runs/demo-{engine}", *cluster.options)
+        temporary = tempfile.TemporaryDirectory(prefix=f"headwater-{engine}-")
+        with temporary as folder, CLUSTERS[engine](Path(folder)) as cluster:
+            there = run(f"runs/demo-{engine}", *cluster.options)
         print(f"{same_bytes(local, there)} files, the same bytes on {engine} as on one machine")
     except HeadwaterError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the tests on Spark and on Flink share: a run of the command line, watched, and the processes behind it."""
+"""What the tests on real clusters share: a run of the command line, watched, and the processes behind it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from beam_jobs.deploy.clusters import LocalCluster
@@ -16,11 +17,18 @@ from beam_jobs.deploy.clusters import LocalCluster
 RUN_TIMEOUT_S = 1500.0
 
 
-def command(inputs: Path, output: Path, arms: list[str], *beam: str, workers: int = 1) -> list[str]:
+def command(inputs: Path, output: Path, arms: list[str], *beam: str, workers: int = 1, split_mb: int = 32) -> list[str]:
     """`headwater curate` of a small job, on the runner that `beam` names; the job file is written beside the output."""
     output.mkdir(parents=True, exist_ok=True)
     job = output / "job.yaml"
-    job.write_text(f'kind: curate\ninput: ["{inputs}"]\noutput: {output}\narms: [{", ".join(arms)}]\n', "utf-8")
+    lines = [
+        "kind: curate",
+        f'input: ["{inputs}"]',
+        f"output: {output}",
+        f"arms: [{', '.join(arms)}]",
+        f"split_mb: {split_mb}",
+    ]
+    job.write_text("\n".join(lines) + "\n", "utf-8")
     start = [sys.executable, "-m", "curation", "curate", str(job), "--set", f"workers={workers}"]
     return [*start, "--", *beam] if beam else start
 
@@ -35,6 +43,23 @@ def curated(start: list[str], disturb: Callable[[], None] | None = None) -> Path
     return Path(out.splitlines()[-1])
 
 
+def killed_when(start: list[str], moment: Callable[[], bool]) -> None:
+    """Start the command and kill its process at that moment, as a lost machine would: it cleans nothing up."""
+    process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: moment() or process.poll() is not None)
+    children = list(descendants(process.pid))
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the command ended before it could be killed"
+    wait_for(lambda: not any(alive(pid) for pid in children))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that waits for its parent to notice its end does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
 def wait_for(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + RUN_TIMEOUT_S
     while not what():
@@ -42,16 +67,17 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def markers(output: Path) -> int:
-    """Tasks that are finished in the runs below a folder."""
-    return len(list(output.rglob("markers/*/part-*.json")))
+def markers(output: Path) -> dict[str, int]:
+    """Marker of every finished task of the runs below a folder → time of its writing: a task done again has another."""
+    return {str(path): path.stat().st_mtime_ns for path in output.rglob("markers/*/part-*.json")}
 
 
 def descendants(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            yield int(child)
-            yield from descendants(int(child))
+        with suppress(OSError):
+            for child in task.read_text().split():
+                yield int(child)
+                yield from descendants(int(child))
 
 
 def worker_processes(cluster: LocalCluster) -> list[int]:
@@ -59,11 +85,13 @@ def worker_processes(cluster: LocalCluster) -> list[int]:
     found = []
     for process in cluster.processes.values():
         for pid in descendants(process.pid):
-            if b"headwater-worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+            with suppress(OSError):
+                if b"headwater-worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
     return found
 
 
 def kill_a_worker_process(cluster: LocalCluster) -> None:
     wait_for(lambda: bool(worker_processes(cluster)))
-    os.kill(worker_processes(cluster)[0], signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(worker_processes(cluster)[0], signal.SIGKILL)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import stat
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
@@ -25,11 +29,16 @@ from beam_jobs.engines import (
     default_options,
     engine_of,
 )
-from beam_jobs.job_server import JobServer, job_server
+from beam_jobs.job_server import JobServer, _not_a_job_message, job_server
 from beam_jobs.runners import _last_line
 from curation.errors import ConfigError, Problem
 
 BEAM = version("apache-beam")
+WEB_PAGE = "a web page does; the page of a master names its address, often of port 7077"
+# What Spark 4.0.1 answered to the job server for Spark 3.5.
+OTHER_SPARK = (
+    "java.io.InvalidClassException: org.apache.spark.rpc.netty.RpcEndpointVerifier$CheckExistence; local class"
+)
 
 
 def jar(path: Path, beam: str = BEAM) -> Path:
@@ -53,6 +62,31 @@ def java(tmp_path: Path) -> Path:
 def listening() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    """A web page, with what a Flink job manager says of its cluster at /overview."""
+
+    overview: ClassVar[dict[str, object]] = {}
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(json.dumps(self.overview).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture
@@ -175,6 +209,71 @@ def test_a_flink_address_that_is_none_or_does_not_answer_is_named(tmp_path: Path
     ]
 
 
+def test_the_web_page_of_a_master_is_not_taken_for_the_master(tmp_path: Path, java: Path, web: str) -> None:
+    assert problems(spark(tmp_path, java, f"--spark_master_url=spark://{web}")) == [
+        ("no-master", f"no Spark master answers at `spark://{web}`: {WEB_PAGE}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overview", "found"),
+    [
+        ({"slots-total": 4, "flink-version": "1.19.3"}, []),
+        ({"slots-total": 4}, []),
+        ({"slots-total": 4, "flink-version": "1.20.0"}, ["other-cluster-version"]),
+        ({"slots-total": 0, "flink-version": "2.1.0"}, ["other-cluster-version", "no-slots"]),
+        ({}, ["no-master"]),
+    ],
+)
+def test_what_a_flink_cluster_says_of_itself_is_compared_with_the_options(
+    tmp_path: Path, java: Path, web: str, overview: dict[str, object], found: list[str]
+) -> None:
+    Answer.overview = overview
+    given = [
+        *("--runner=FlinkRunner", f"--flink_job_server_jar={jar(tmp_path / 'ok.jar')}", "--flink_version=1.19"),
+        *(f"--job_server_java_launcher={java}", f"--flink_master={web}"),
+    ]
+
+    assert [code for code, _ in problems(given)] == found
+
+
+@pytest.mark.parametrize("runner", ["--runner=SparkRunner", "--runner=FlinkRunner"])
+def test_a_run_is_not_written_into_one_jar(tmp_path: Path, java: Path, runner: str) -> None:
+    given = spark(tmp_path, java, runner, f"--flink_job_server_jar={jar(tmp_path / 'f.jar')}")
+
+    assert problems([*given, f"--output_executable_path={tmp_path / 'run.jar'}"]) == [
+        ("one-jar", "a run is several pipelines, and what each has to do is known when the one before it has ended")
+    ]
+
+
+def test_a_command_that_starts_no_worker_is_found_out_by_asking_it_for_help(tmp_path: Path, java: Path) -> None:
+    def said(command: Path) -> list[tuple[str, str]]:
+        config = f'--environment_config={{"command": "{command}"}}'
+        return problems(spark(tmp_path, java, "--environment_type=PROCESS", config))
+
+    lost = script(tmp_path / "lost", "echo 'Traceback (most recent call last):' >&2; echo 'E: none' >&2; exit 1")
+    mute = script(tmp_path / "mute", "exit 3")
+    boot = script(tmp_path / "boot", "echo '  -provision_endpoint string' >&2; exit 2")
+
+    assert said(lost) == [("no-worker", f"`{lost}` starts no worker: E: none")]
+    assert said(mute) == [("no-worker", f"`{mute}` starts no worker: it ends with 3 and says nothing")]
+    assert said(boot) == []
+
+
+def test_a_worker_command_that_only_the_nodes_have_is_left_to_them(
+    tmp_path: Path, java: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "refusal", lambda address: None)
+    monkeypatch.setattr(engines, "_web_page", lambda address: None)
+    config = '--environment_config={"command": "/opt/venv/bin/headwater-worker"}'
+    given = spark(tmp_path, java, "--environment_type=PROCESS", config)
+
+    assert problems([*given, "--spark_master_url=spark://elsewhere:7077"]) == []
+    assert problems([*given, "--spark_master_url=spark://127.0.0.1:7077"]) == [
+        ("no-worker", "`/opt/venv/bin/headwater-worker` is not an executable file here")
+    ]
+
+
 def test_workers_that_cannot_be_started_are_named(tmp_path: Path, java: Path) -> None:
     config = '{"command": "/nowhere/headwater-worker"}'
     process = ["--environment_type=PROCESS", "--environment_config"]
@@ -223,7 +322,7 @@ def test_other_runners_and_a_job_server_of_the_users_are_left_alone() -> None:
         ("ModuleNotFoundError: No module named 'beam_jobs'", "worker-without-package"),
         ('java.io.IOException: Cannot run program "/opt/headwater-worker"', "no-worker"),
         ("java.lang.IllegalStateException: Process died with exit code 1", "worker-died"),
-        ("java.io.InvalidClassException: org.apache.spark.rpc; local class incompatible", "other-cluster-version"),
+        (OTHER_SPARK, "other-cluster-version"),
         ("Reason: All masters are unresponsive! Giving up.", "no-master"),
         ("Application has been killed. Reason: Master removed our application: FAILED", "no-executors"),
         ("something nobody has seen", "pass-failed"),
@@ -235,6 +334,28 @@ def test_what_an_engine_says_is_put_into_words(line: str, code: str) -> None:
 
     assert server.explained(Problem("pass-failed", "pass `measure` failed: job failed")).code == code
     assert server.explained(Problem("cannot-write", "cannot write `x`: full")).code == "cannot-write"
+
+
+def test_what_nobody_has_seen_is_kept_in_a_file_that_the_hint_names(tmp_path: Path) -> None:
+    server = JobServer("Spark", [])
+    server.lines.extend(["first", "something nobody has seen"])
+    known = Problem("no-executors", "the Spark cluster gave up")
+
+    hint = server.with_log(Problem("pass-failed", "pass `measure` failed")).hint
+
+    assert hint is not None
+    log = Path(hint.rpartition(" ")[2])
+    assert log.read_text(encoding="utf-8") == "first\nsomething nobody has seen\n"
+    log.unlink()
+    assert server.with_log(known) == known
+
+
+def test_the_stack_of_a_failed_job_is_not_logged_beside_the_error_that_holds_it() -> None:
+    def record(path: str) -> logging.LogRecord:
+        return logging.LogRecord("root", logging.ERROR, path, 1, "java.lang.Error\n\tat a.B.c(B.java:1)", None, None)
+
+    assert not _not_a_job_message(record("/x/apache_beam/runners/portability/portable_runner.py"))
+    assert _not_a_job_message(record("/x/anything_else.py"))
 
 
 def test_the_cause_is_read_out_of_a_java_stack_trace() -> None:

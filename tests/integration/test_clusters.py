@@ -1,0 +1,150 @@
+"""The same command on real clusters of two nodes, Spark's and Flink's: the bytes of one machine, whatever dies."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusters import command, curated, kill_a_worker_process, killed_when, markers, wait_for, worker_processes
+from jobs import corpus, deal, digests
+
+from beam_jobs.deploy.clusters import CLUSTERS, FlinkCluster, SparkCluster, free_port
+from beam_jobs.deploy.parts import ENGINES
+from beam_jobs.job_server import job_server
+from curation.errors import ConfigError
+
+Cluster = SparkCluster | FlinkCluster
+pytestmark = [pytest.mark.integration, pytest.mark.cluster]
+KNOWN_ARMS = ["raw", "dedup_only", "curated", "sampled"]
+KNOWN_SPLIT_MB = 6  # seven shards
+
+
+@pytest.fixture(scope="module", params=sorted(CLUSTERS, reverse=True))
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    engine: str = request.param
+    missing = ENGINES[engine].missing()
+    if missing is not None:
+        pytest.skip(f"no local {engine}: {missing}")
+    with CLUSTERS[engine](tmp_path_factory.mktemp(engine)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return deal(tmp_path_factory.mktemp("corpus"), corpus(400), 4) / "*.jsonl"
+
+
+@pytest.fixture(scope="module")
+def known(data: Path) -> Path:
+    path = data / "known_truth" / "docs.jsonl.zst"
+    if not path.is_file():
+        pytest.skip("the ground-truth corpus is not in the data folder")
+    return path
+
+
+@pytest.fixture(scope="module")
+def known_on_one_machine(known: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What Beam's own local runner writes, with one worker and with two."""
+    one, two = (
+        digests(
+            curated(
+                command(known, tmp_path_factory.mktemp("known"), KNOWN_ARMS, workers=workers, split_mb=KNOWN_SPLIT_MB)
+            )
+        )
+        for workers in (1, 2)
+    )
+    assert one == two
+    return one
+
+
+def refused(cluster: Cluster, *more: str, options: list[str] | None = None) -> list[str]:
+    """The codes of the error at the start of a run on the cluster with options that are wrong."""
+    with pytest.raises(ConfigError) as error, job_server((*(options or cluster.options), *more)):
+        pass
+    return [problem.code for problem in error.value.problems]
+
+
+def places(cluster: Cluster) -> dict[str, str]:
+    """An address where nothing listens, and one of the cluster's that is easily taken for the right one."""
+    other = cluster.page if isinstance(cluster, SparkCluster) else cluster.rpc
+    return {"closed": f"127.0.0.1:{free_port()}", "other": other}
+
+
+# In every test the cluster is asked for first: where there is none, nothing else is made.
+
+
+def test_known_truth_in_every_arm_has_the_bytes_of_one_machine(
+    cluster: Cluster, known: Path, known_on_one_machine: dict[str, str], tmp_path: Path
+) -> None:
+    start = command(known, tmp_path, KNOWN_ARMS, *cluster.options, split_mb=KNOWN_SPLIT_MB)
+
+    found = digests(curated(start))
+
+    assert found == known_on_one_machine
+    folders = {name.rsplit("/", 1)[0] for name in found}
+    assert {f"arms/{arm}" for arm in KNOWN_ARMS} | {"duplicates", "decisions"} <= folders
+    assert len([name for name in found if name.startswith("arms/curated/")]) > 2
+
+
+def test_workers_inside_the_driver_write_the_bytes_of_one_machine(
+    cluster: Cluster, inputs: Path, tmp_path: Path
+) -> None:
+    there = command(inputs, tmp_path / "there", ["raw"], *cluster.options, "--environment_type=LOOPBACK")
+
+    assert digests(curated(there)) == digests(curated(command(inputs, tmp_path / "here", ["raw"])))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "codes"),
+    [
+        (["--spark_master_url=spark://{closed}", "--flink_master={closed}"], ["no-master"]),
+        (["--spark_master_url=spark://{other}", "--flink_master={other}"], ["no-master"]),
+        (["--job_server_java_launcher=/nowhere/java"], ["no-java"]),
+        (["--environment_type=PROCESS", '--environment_config={{"command": "/bin/true"}}'], ["no-worker"]),
+        (["--output_executable_path={folder}/run.jar"], ["one-jar"]),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_job_server_is_started(
+    cluster: Cluster, wrong: list[str], codes: list[str], tmp_path: Path
+) -> None:
+    said = refused(cluster, *(option.format(folder=tmp_path, **places(cluster)) for option in wrong))
+
+    assert said == codes
+
+
+def test_a_job_server_of_another_version_is_refused_unless_it_is_allowed(cluster: Cluster, tmp_path: Path) -> None:
+    other = tmp_path / "other.jar"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("org/apache/beam/sdk/sdk.properties", "version=2.10.0\n")
+    options = [option for option in cluster.options if not option.startswith("--experiments=")]
+
+    assert refused(cluster, f"--{cluster.name}_job_server_jar={other}", options=options) == ["other-job-server"]
+
+
+def test_a_flink_of_another_version_is_refused_by_what_its_job_manager_says(cluster: Cluster) -> None:
+    if cluster.name != "flink":
+        pytest.skip("a Spark master tells its version to nobody but another Spark")
+
+    assert refused(cluster, "--flink_version=1.20") == ["other-cluster-version"]
+
+
+def test_a_killed_driver_a_killed_worker_and_a_lost_node_leave_no_trace(
+    cluster: Cluster, inputs: Path, tmp_path: Path
+) -> None:
+    """Last in this file: the cluster is one node smaller afterwards."""
+    arms = ["raw", "dedup_only"]
+    expected = digests(curated(command(inputs, tmp_path / "here", arms)))
+    there = command(inputs, tmp_path / "there", arms, *cluster.options)
+    killed_when(there, lambda: bool(markers(tmp_path / "there")))
+    wait_for(lambda: not worker_processes(cluster))
+    finished = markers(tmp_path / "there")
+
+    def disturb() -> None:
+        kill_a_worker_process(cluster)
+        wait_for(lambda: len(markers(tmp_path / "there")) > len(finished))
+        cluster.kill(cluster.nodes[0])
+
+    assert digests(curated(there, disturb)) == expected
+    assert finished.items() <= markers(tmp_path / "there").items()
