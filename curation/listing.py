@@ -19,6 +19,7 @@ from curation.sources import SOURCES
 KINDS = ("filters", "classifiers", "rulesets", "formats", "stages", "metrics")
 Row = dict[str, Any]
 
+STAGES = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
 # Module of `classifiers` → what ships for it. The first line of the module says what it does; nothing is imported.
 CLASSIFIERS = {
     "language": "lid.176.ftz",
@@ -37,14 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
-    rows = {"filters": filters, "classifiers": classifiers, "rulesets": rulesets, "formats": formats}.get(args.what)
-    if rows is None:
-        if args.json:
-            print("[]")
-        else:
-            print(f"no {args.what} yet: they come with the alignment part, which trains models on the arms")
-        return 0
-    found = rows()
+    found = LISTS[args.what]()
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0
@@ -87,21 +81,49 @@ def _defaults(settings_type: Any) -> Any:
 
 def classifiers() -> list[Row]:
     """Every classifier of the `classifiers` package, and whether its weights are there."""
-    spec = find_spec("classifiers")
+    rows = []
+    for name, module in _modules("classifiers"):
+        if name in CLASSIFIERS:
+            path = module.parent / "weights" / CLASSIFIERS[name]
+            ships = bool(CLASSIFIERS[name]) and path.is_file()
+            size = path.stat().st_size if ships else 0
+            rows.append(
+                {
+                    "name": name,
+                    "summary": _first_line(module),
+                    "weights": CLASSIFIERS[name] if ships else None,
+                    "bytes": size,
+                }
+            )
+    return rows
+
+
+def stages() -> list[Row]:
+    """Every training stage, in the order in which an experiment runs them."""
+    found = dict(_modules("alignment", "stages"))
+    return [{"name": name, "summary": _first_line(found[name])} for name in STAGES if name in found]
+
+
+def metrics() -> list[Row]:
+    """Every metric: the modules that register one."""
+    return [
+        {"name": name, "summary": _first_line(module)}
+        for name, module in _modules("alignment", "metrics")
+        if "\nMETRICS.add(" in module.read_text(encoding="utf-8")
+    ]
+
+
+def _modules(package: str, folder: str = "") -> list[tuple[str, Path]]:
+    """Name and file of the modules of a package, without importing it: torch would be loaded with it."""
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return []
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    rows = []
-    for name, weights in sorted(CLASSIFIERS.items()):
-        module = folder / f"{name}.py"
-        if not module.is_file():
-            continue
-        summary = (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-        path = folder / "weights" / weights
-        ships = bool(weights) and path.is_file()
-        size = path.stat().st_size if ships else 0
-        rows.append({"name": name, "summary": summary, "weights": weights if ships else None, "bytes": size})
-    return rows
+    files = (Path(next(iter(spec.submodule_search_locations))) / folder).glob("*.py")
+    return sorted((path.stem, path) for path in files if not path.stem.startswith("_"))
+
+
+def _first_line(module: Path) -> str:
+    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def rulesets() -> list[Row]:
@@ -139,3 +161,13 @@ def _details(row: Row) -> list[str]:
 
 def _exceptions(actions: dict[str, str]) -> str:
     return "".join(f", {code}: {action}" for code, action in actions.items())
+
+
+LISTS = {
+    "filters": filters,
+    "classifiers": classifiers,
+    "rulesets": rulesets,
+    "formats": formats,
+    "stages": stages,
+    "metrics": metrics,
+}

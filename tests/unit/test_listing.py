@@ -48,6 +48,18 @@ def test_verbose_prints_thresholds_in_words(capsys: pytest.CaptureFixture[str]) 
     assert "    reason blocklist.listed_word: blocklist.hits > 0: holds a word of the list" in capsys.readouterr().out
 
 
-def test_stages_come_later_and_the_list_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_stand_in_the_order_in_which_they_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "stages"]) == 0
-    assert "no stages yet" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["pretrain", "sft", "reward", "ppo", "dpo", "kto"]
+    assert all(len(line.split()) > 4 for line in lines)
+
+
+def test_every_registered_metric_is_listed_without_loading_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "metrics", "--json"]) == 0
+    listed = [row["name"] for row in json.loads(capsys.readouterr().out)]
+
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from alignment.metrics import METRICS
+
+    assert listed == METRICS.names()
