@@ -137,7 +137,7 @@ def _step(line: str) -> float:
 
 
 def _tensorboard(folder: Path, done: int) -> Any:
-    if importlib.util.find_spec("tensorboard") is None:
+    if not _installed("tensorboard"):
         return None
     from torch.utils.tensorboard import SummaryWriter
 
@@ -145,7 +145,7 @@ def _tensorboard(folder: Path, done: int) -> Any:
 
 
 def _wandb(folder: Path) -> Any:
-    if os.environ.get("WANDB_MODE") not in ("online", "offline") or importlib.util.find_spec("wandb") is None:
+    if os.environ.get("WANDB_MODE") not in ("online", "offline") or not _installed("wandb"):
         return None
     import xxhash
 
@@ -153,3 +153,9 @@ def _wandb(folder: Path) -> Any:
     # The run's id comes from the folder's path, so that a stage that goes on goes on in the same run.
     run = xxhash.xxh3_64_hexdigest(str(folder.resolve()).encode())
     return wandb.init(project="headwater", name=folder.name, id=run, dir=str(folder), resume="allow")
+
+
+def _installed(name: str) -> bool:
+    """Whether there is such a package; a mere folder of that name, as both write them, has no origin."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None

@@ -118,11 +118,18 @@ class FakeWandb(types.ModuleType):
 def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    find = metrics_log.importlib.util.find_spec
-    monkeypatch.setattr(
-        metrics_log.importlib.util, "find_spec", lambda name: object() if name == "wandb" else find(name)
-    )
+    found = metrics_log._installed
+    monkeypatch.setattr(metrics_log, "_installed", lambda name: name == "wandb" or found(name))
     return fake
+
+
+def test_a_folder_with_the_name_of_a_package_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no_such_package").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert metrics_log.importlib.util.find_spec("no_such_package") is not None
+    assert not metrics_log._installed("no_such_package")
+    assert metrics_log._installed("json")
 
 
 @pytest.mark.parametrize("mode", [None, "disabled", ""])
