@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar, overload
 
 from curation.errors import Problem
 from curation.fingerprint import canonical_json
@@ -95,6 +95,18 @@ class Rows(list[R_co]):  # type: ignore[type-var]  # a list that nobody appends 
         super().__init__(rows)
         self.fates = dict(fates)
         self.problems = tuple(problems)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> R_co: ...
+    @overload
+    def __getitem__(self, place: slice) -> Rows[R_co]: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> R_co | Rows[R_co]:
+        """A row; or a part of the rows, `kept` counting those in it: what was skipped stays known."""
+        if not isinstance(place, slice):
+            return super().__getitem__(place)
+        part = super().__getitem__(place)
+        fates = {**self.fates, "kept": len(part)} if "kept" in self.fates else self.fates
+        return Rows(part, fates, self.problems)
 
 
 def pairs_from_ranked(rows: Iterable[RankedRow]) -> list[PreferenceRow]:

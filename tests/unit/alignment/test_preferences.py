@@ -67,6 +67,8 @@ def test_a_bad_line_is_reported_with_file_and_number_and_costs_no_other(
     rows = read_preferences(path)
     assert list(rows) == [PreferenceRow("p", "a", "b"), PreferenceRow("p", "a", "b", 2.0, "ann", "s")]
     assert rows.fates == {"kept": 2, "skipped_bad_line": 9, "skipped_equal_responses": 1, "skipped_tie": 1}
+    assert rows[:1] == [PreferenceRow("p", "a", "b")]
+    assert rows[:1].fates == {**rows.fates, "kept": 1}
     assert [problem.where for problem in rows.problems] == [f"{path}:{n}" for n in range(2, 11)]
     assert [problem.message for problem in rows.problems][3:7] == [
         "`rejected` is missing",
