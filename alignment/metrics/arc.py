@@ -18,10 +18,10 @@ class ArcSettings(Settings):
     limit: int | None = None  # the first rows; None: all
 
 
-def measure(model: LanguageModel, settings: ArcSettings) -> Scores:
-    """Item scores of the four endpoints."""
+def questions(settings: ArcSettings) -> list[Question]:
+    """The file's rows as questions."""
     rows = rows_of(settings.data, "arc", ("id", "query", "choices", "gold"), HOW, settings.limit)
-    questions = [
+    return [
         Question(
             str(row["id"]),
             (row["query"].rstrip() + "\nAnswer:",),
@@ -30,10 +30,16 @@ def measure(model: LanguageModel, settings: ArcSettings) -> Scores:
         )
         for row in rows
     ]
-    return score_questions(model, "arc", questions)
+
+
+def measure(model: LanguageModel, settings: ArcSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    return score_questions(model, "arc", questions(settings))
 
 
 METRICS.add(
     "arc",
-    MetricDefinition("arc", "school science questions", choice_endpoints("arc"), ArcSettings, measure, {"data": HOW}),
+    MetricDefinition(
+        "arc", "school science questions", choice_endpoints("arc"), ArcSettings, measure, {"data": HOW}, questions
+    ),
 )

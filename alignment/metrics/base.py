@@ -47,6 +47,7 @@ class MetricDefinition:
     settings: type[Settings]
     measure: Callable[[LanguageModel, Any], Scores]
     data: Mapping[str, str] = field(default_factory=dict)  # settings field → where to get such a file
+    questions: Callable[[Any], Sequence[Any]] | None = None  # settings → its items, of a multiple-choice metric
 
 
 METRICS: Registry[MetricDefinition] = Registry("metric")

@@ -18,14 +18,18 @@ class BlimpSettings(Settings):
     limit: int | None = None  # the first rows; None: all
 
 
-def measure(model: LanguageModel, settings: BlimpSettings) -> Scores:
-    """Item scores of the four endpoints."""
+def questions(settings: BlimpSettings) -> list[Question]:
+    """The file's rows as questions."""
     rows = rows_of(settings.data, "blimp", ("id", "sentence_good", "sentence_bad", "UID"), HOW, settings.limit)
-    questions = [
+    return [
         Question(str(row["id"]), ("",), (row["sentence_good"], row["sentence_bad"]), frozenset((0,)), str(row["UID"]))
         for row in rows
     ]
-    return score_questions(model, "blimp", questions)
+
+
+def measure(model: LanguageModel, settings: BlimpSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    return score_questions(model, "blimp", questions(settings))
 
 
 METRICS.add(
@@ -37,5 +41,6 @@ METRICS.add(
         BlimpSettings,
         measure,
         {"data": HOW},
+        questions,
     ),
 )

@@ -18,10 +18,10 @@ class HellaswagSettings(Settings):
     limit: int | None = None  # the first rows; None: all
 
 
-def measure(model: LanguageModel, settings: HellaswagSettings) -> Scores:
-    """Item scores of the four endpoints."""
+def questions(settings: HellaswagSettings) -> list[Question]:
+    """The file's rows as questions."""
     rows = rows_of(settings.data, "hellaswag", ("id", "query", "choices", "gold"), HOW, settings.limit)
-    questions = [
+    return [
         Question(
             str(row["id"]),
             (row["query"],),
@@ -30,12 +30,22 @@ def measure(model: LanguageModel, settings: HellaswagSettings) -> Scores:
         )
         for row in rows
     ]
-    return score_questions(model, "hellaswag", questions)
+
+
+def measure(model: LanguageModel, settings: HellaswagSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    return score_questions(model, "hellaswag", questions(settings))
 
 
 METRICS.add(
     "hellaswag",
     MetricDefinition(
-        "hellaswag", "which sentence goes on", choice_endpoints("hellaswag"), HellaswagSettings, measure, {"data": HOW}
+        "hellaswag",
+        "which sentence goes on",
+        choice_endpoints("hellaswag"),
+        HellaswagSettings,
+        measure,
+        {"data": HOW},
+        questions,
     ),
 )

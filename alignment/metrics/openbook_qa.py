@@ -18,10 +18,10 @@ class OpenbookQaSettings(Settings):
     limit: int | None = None  # the first rows; None: all
 
 
-def measure(model: LanguageModel, settings: OpenbookQaSettings) -> Scores:
-    """Item scores of the four endpoints."""
+def questions(settings: OpenbookQaSettings) -> list[Question]:
+    """The file's rows as questions."""
     rows = rows_of(settings.data, "openbook_qa", ("id", "query", "choices", "gold"), HOW, settings.limit)
-    questions = [
+    return [
         Question(
             str(row["id"]),
             (row["query"],),
@@ -30,7 +30,11 @@ def measure(model: LanguageModel, settings: OpenbookQaSettings) -> Scores:
         )
         for row in rows
     ]
-    return score_questions(model, "openbook_qa", questions)
+
+
+def measure(model: LanguageModel, settings: OpenbookQaSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    return score_questions(model, "openbook_qa", questions(settings))
 
 
 METRICS.add(
@@ -42,5 +46,6 @@ METRICS.add(
         OpenbookQaSettings,
         measure,
         {"data": HOW},
+        questions,
     ),
 )

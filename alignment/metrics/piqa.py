@@ -18,10 +18,10 @@ class PiqaSettings(Settings):
     limit: int | None = None  # the first rows; None: all
 
 
-def measure(model: LanguageModel, settings: PiqaSettings) -> Scores:
-    """Item scores of the four endpoints."""
+def questions(settings: PiqaSettings) -> list[Question]:
+    """The file's rows as questions."""
     rows = rows_of(settings.data, "piqa", ("id", "query", "choices", "gold"), HOW, settings.limit)
-    questions = [
+    return [
         Question(
             str(row["id"]),
             (row["query"].rstrip() + "\nAnswer:",),
@@ -30,12 +30,22 @@ def measure(model: LanguageModel, settings: PiqaSettings) -> Scores:
         )
         for row in rows
     ]
-    return score_questions(model, "piqa", questions)
+
+
+def measure(model: LanguageModel, settings: PiqaSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    return score_questions(model, "piqa", questions(settings))
 
 
 METRICS.add(
     "piqa",
     MetricDefinition(
-        "piqa", "which of two solutions works", choice_endpoints("piqa"), PiqaSettings, measure, {"data": HOW}
+        "piqa",
+        "which of two solutions works",
+        choice_endpoints("piqa"),
+        PiqaSettings,
+        measure,
+        {"data": HOW},
+        questions,
     ),
 )

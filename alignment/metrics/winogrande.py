@@ -18,10 +18,10 @@ class WinograndeSettings(Settings):
     limit: int | None = None  # the first rows; None: all
 
 
-def measure(model: LanguageModel, settings: WinograndeSettings) -> Scores:
-    """Item scores of the four endpoints."""
+def questions(settings: WinograndeSettings) -> list[Question]:
+    """The file's rows as questions."""
     rows = rows_of(settings.data, "winogrande", ("id", "context_options", "continuation", "gold"), HOW, settings.limit)
-    questions = [
+    return [
         Question(
             str(row["id"]),
             tuple(row["context_options"]),
@@ -30,7 +30,11 @@ def measure(model: LanguageModel, settings: WinograndeSettings) -> Scores:
         )
         for row in rows
     ]
-    return score_questions(model, "winogrande", questions)
+
+
+def measure(model: LanguageModel, settings: WinograndeSettings) -> Scores:
+    """Item scores of the four endpoints."""
+    return score_questions(model, "winogrande", questions(settings))
 
 
 METRICS.add(
@@ -42,5 +46,6 @@ METRICS.add(
         WinograndeSettings,
         measure,
         {"data": HOW},
+        questions,
     ),
 )
