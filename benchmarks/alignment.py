@@ -5,7 +5,7 @@
 Counts tokens through the trained model per second of processor time, of all threads of this process. Both sides run a
 few steps first that are not counted, and take turns (ours, theirs, ours, …), so that a busy machine hurts both alike.
 
-A stage is one module `benchmarks/alignment_<stage>.py` with `compare(options) -> list[Comparison]`: see
+A stage is one module `benchmarks/alignment_<stage>.py` with `compare(options) -> Iterable[Comparison]`: see
 `alignment_pretrain.py`. `ours(…)` measures a stage's objective in our engine; `StepClock` is a callback for
 transformers' Trainer and everything built on it.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import json
 import os
 import resource
@@ -30,8 +29,6 @@ import torch
 from transformers import TrainerCallback
 
 from alignment.loop import LoopSettings, Micro, Objective, train
-
-STAGES = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def _cpu_s() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", default=[], metavar="STAGE", help="of: " + ", ".join(STAGES))
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="alignment_STAGE.py beside this file; none: all")
     for name, default in asdict(Options()).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path, help="write every turn here")
@@ -168,8 +165,11 @@ def main() -> None:
         f"torch {torch.__version__}, {options.threads} thread(s), {torch.backends.cpu.get_cpu_capability()}\n\n{HEAD}"
     )
     found: list[Comparison] = []
-    for stage in given.stages or [name for name in STAGES if importlib.util.find_spec(f"benchmarks.alignment_{name}")]:
-        for comparison in importlib.import_module(f"benchmarks.alignment_{stage}").compare(options):
+    for stage in given.stages or sorted(path.stem for path in Path(__file__).parent.glob("alignment_*.py")):
+        module = importlib.import_module(f"benchmarks.alignment_{stage.removeprefix('alignment_')}")
+        if given.stages and not hasattr(module, "compare"):
+            parser.error(f"{module.__name__} compares nothing")
+        for comparison in getattr(module, "compare", lambda options: ())(options):
             print(comparison.row(), flush=True)
             found.append(comparison)
     if given.json:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disk import full_disk
 
 from alignment import metrics_log
 from alignment.metrics_log import MetricsLog, ProgressLine
@@ -60,27 +60,18 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> Non
         MetricsLog(tmp_path / "file", 0)
 
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from alignment import metrics_log
-from curation.errors import StageError
-metrics_log._tensorboard = lambda folder, done: None
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-try:
-    with metrics_log.MetricsLog(Path(sys.argv[1]), 0) as log:
-        for step in range(10_000):
+def test_a_full_disk_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_log, "_tensorboard", lambda folder, done: None)
+    with MetricsLog(tmp_path, 0) as log:
+        for step in range(1, 30):
             log.write(step, {"loss": 1.0})
-except StageError as error:
-    print(error.problems[0].code, error.problems[0].where)
-"""
+        written_so_far = (tmp_path / "metrics.jsonl").stat().st_size
+        with full_disk(written_so_far + 10), pytest.raises(StageError, match="log-not-written") as caught:
+            log.write(30, {"loss": 1.0})
 
-
-def test_a_full_disk_is_a_clear_error(tmp_path: Path, repo: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=repo, capture_output=True, text=True, check=False
-    )
-    assert (done.stdout.strip(), done.returncode) == (f"log-not-written {tmp_path / 'metrics.jsonl'}", 0), done.stderr
+    assert caught.value.problems[0].where == str(tmp_path / "metrics.jsonl")
+    with MetricsLog(tmp_path, 10):
+        assert [row["step"] for row in written(tmp_path)] == list(range(1, 11))
 
 
 def test_tensorboard_reads_what_was_written_and_not_what_was_cut(tmp_path: Path) -> None:

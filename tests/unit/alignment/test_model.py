@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from full_disk import full_disk
 from safetensors.torch import load_file, save_file
 from tiny import tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
@@ -24,7 +25,7 @@ from alignment.model import (
     save_model,
     weights_sha256,
 )
-from curation.errors import ConfigError, DataContractError
+from curation.errors import ConfigError, DataContractError, StageError
 
 IDS = {"pad": 0, "bos": 1, "eos": 2}
 
@@ -136,6 +137,15 @@ def test_a_cut_model_file_is_a_clear_error(model: Any, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="no-model"):
         load_model(tmp_path)
+
+
+def test_a_full_disk_is_a_clear_error_for_either_kind_of_model(model: Any, tmp_path: Path) -> None:
+    with full_disk(100_000):
+        with pytest.raises(StageError, match="model-not-written") as caught:
+            save_model(model, None, tmp_path)
+        with pytest.raises(StageError, match="model-not-written"):
+            RewardModel.from_causal(model).save(tmp_path)
+    assert caught.value.problems[0].where == str(tmp_path)
 
 
 def test_position_and_last_token_are_found_on_either_side() -> None:

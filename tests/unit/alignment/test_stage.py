@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from alignment.loop import Progress
 from alignment.stage import StageResult, finish_stage, finished_stage
@@ -78,3 +79,14 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StageError, match="not-writable"):
         finished_stage(tmp_path / "file" / "stage", "f00d")
+
+
+def test_a_full_disk_at_the_end_leaves_the_checkpoints_for_another_try(tmp_path: Path) -> None:
+    finished_stage(tmp_path, "f00d")
+    (tmp_path / "checkpoints").mkdir()
+    with full_disk(10), pytest.raises(StageError, match="not-writable"):
+        finish(tmp_path)
+
+    assert (tmp_path / "checkpoints").is_dir()
+    assert finished_stage(tmp_path, "f00d") is None
+    assert finish(tmp_path) == finished_stage(tmp_path, "f00d")
