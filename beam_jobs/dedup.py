@@ -2,8 +2,8 @@
 
 1 bands     star edges of every bucket, on disk (`bands.py`);
 2 components connected components of all edges, on the driver (`bands.py`);
-3 shingles  per shard: shingle sets of the documents that must be compared, laid out by partition;
-4 verify    per partition of whole components: exact Jaccard, one rule for who stays (`curation.dedup.verify`);
+3 shingles  sets of the documents that must be compared, by who holds their text (`shingle_files.py`);
+4 verify    per partition of whole components: exact Jaccard, one rule for who stays (`verification.py`);
 5 finish    duplicates/part-*: which document each one copies and how closely.
 
 Text is read again in step 3 and never shuffled. Exact duplicates share a bucket of their own (their content hash), so
@@ -12,9 +12,7 @@ they cost one edge each and only one of them is ever compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,24 +21,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs import io, layout
-from beam_jobs.bands import IndexShard, band_edges, content_hash, read_components
-from beam_jobs.candidate_text import gather_shingles, write_shingles
-from beam_jobs.context import RunContext, load_context
-from beam_jobs.runners import RunnerSettings, Task, run_tasks
+from beam_jobs.bands import IndexShard as IndexShard
+from beam_jobs.bands import band_edges, read_components
+from beam_jobs.bands import content_hash as content_hash
+from beam_jobs.context import RunContext
+from beam_jobs.runners import RunnerSettings, run_tasks
+from beam_jobs.shingle_files import TEXT_SETS
+from beam_jobs.verification import Compared, by_shard, plan_comparisons
 from curation.dedup.candidates import row_of, shard_of
-from curation.dedup.settings import DedupSettings
-from curation.dedup.verify import Candidates, preference_order, verify
 from curation.document import DUPLICATES
 from curation.kernels.shingles import U64
 from curation.kernels.text_batch import I64
 
-VERIFY_PARTITION_BYTES = 64 << 20  # shingles of one verify task, about
-
 DUPLICATES_FILE = pa.schema([*DUPLICATES, pa.field("row", pa.int64(), nullable=False)])
 
 
-def run_dedup(context: RunContext, shards: list[IndexShard], runner: RunnerSettings) -> dict[str, Any]:
-    """The whole pass; returns its statistics. Deterministic: arrival order and partitions leave no trace."""
+def run_dedup(
+    context: RunContext, shards: list[IndexShard], runner: RunnerSettings, sets: str = TEXT_SETS
+) -> dict[str, Any]:
+    """The whole pass; returns its statistics. Deterministic: arrival order and partitions leave no trace.
+
+    Args:
+        sets: `module:function` that gives the shingle sets of documents; those of their texts but in a simulation.
+    """
     settings = context.job.dedup
     band_edges(context, shards, runner)
     keys, component = read_components(context)
@@ -55,16 +58,17 @@ def run_dedup(context: RunContext, shards: list[IndexShard], runner: RunnerSetti
     }
     near_of, jaccard = np.arange(len(keys)), np.zeros(len(keys))
     if settings.near:
-        tasks = _compare_tasks(context, shards, members, exact, settings)
-        run_tasks("shingles", context.run, tasks.shingles, "beam_jobs.dedup:shingle_shard", {}, runner, False)
-        run_tasks("verify", context.run, tasks.verify, "beam_jobs.dedup:verify_partition", {}, runner, False)
+        compared = members.to_compare(exact, settings.all_pairs_up_to)
+        groups, tasks = plan_comparisons(context, shards, compared, sets)
+        run_tasks("shingles", context.run, groups, "beam_jobs.shingle_files:shingle_group", {}, runner, False)
+        run_tasks("verify", context.run, tasks, "beam_jobs.verification:verify_task", {}, runner, False)
         for uri in io.match(io.join(context.run, "work/dedup/verified-*.npz")):
-            found = _load(uri)
-            at = np.searchsorted(keys, found["keys"])
-            near_of[at] = np.searchsorted(keys, found["kept_as"])
-            jaccard[at] = found["jaccards"]
-            stats["comparisons"] += int(found["comparisons"])
-            stats["capped"] += int(found["capped"])
+            with io.BeamOpener().open(uri) as stream, np.load(stream) as found:
+                at = np.searchsorted(keys, found["keys"])
+                near_of[at] = np.searchsorted(keys, found["kept_as"])
+                jaccard[at] = found["jaccards"]
+                stats["comparisons"] += int(found["comparisons"])
+                stats["capped"] += int(found["capped"])
     stats |= _write_duplicates(context, shards, members, exact, near_of, jaccard)
     io.remove_tree(io.join(context.run, "work/dedup"))
     return stats
@@ -85,7 +89,7 @@ class Members:
     def load(cls, shards: list[IndexShard], keys: U64, component: I64) -> Members:
         content, id_hash = np.zeros((len(keys), 2), np.uint64), np.zeros(len(keys), np.uint64)
         length, fixed = np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
-        for shard, at in _by_shard(shards, keys):
+        for shard, at in by_shard(shards, keys):
             with io.parquet_file(shard.uri) as file:
                 table = file.read(columns=["sha256", "id_hash", "length"])
             rows = row_of(keys[at])
@@ -106,122 +110,20 @@ class Members:
         chosen[order] = first[np.cumsum(new) - 1] if len(order) else first
         return chosen
 
-
-def _by_shard(shards: list[IndexShard], keys: U64) -> Iterator[tuple[IndexShard, I64]]:
-    """Shards that hold some of `keys` (sorted), with the indices of those keys."""
-    if not len(keys):
-        return
-    numbered = {shard.number: shard for shard in shards}
-    numbers = shard_of(keys)
-    starts = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1])))
-    for begin, end in pairwise([*starts.tolist(), len(keys)]):
-        yield numbered[int(numbers[begin])], np.arange(begin, end)
-
-
-@dataclass(frozen=True)
-class _Tasks:
-    shingles: list[Task]
-    verify: list[Task]
-
-
-def _compare_tasks(
-    context: RunContext, shards: list[IndexShard], members: Members, exact: I64, settings: DedupSettings
-) -> _Tasks:
-    """Plans for steps 3 and 4: whole components to partitions of about equal weight."""
-    stands = exact == np.arange(len(exact))
-    count = np.bincount(members.component[stands], minlength=len(exact)) if len(exact) else np.zeros(0, np.int64)
-    compared = np.flatnonzero(stands & (count[members.component] > 1))
-    component = members.component[compared]
-    weight = members.length[compared]
-    # Components in order, cut where the running weight passes a partition's size: a component is never split.
-    totals = np.zeros(len(exact), np.int64)
-    np.add.at(totals, component, weight)
-    running = np.cumsum(totals) - totals
-    partition = (running // VERIFY_PARTITION_BYTES)[component] if len(component) else component
-    large = count[component] > settings.all_pairs_up_to if len(component) else np.zeros(0, bool)
-    shingle_tasks = []
-    for shard, at in _by_shard(shards, members.keys[compared]):
-        plan = io.join(context.run, f"work/dedup/plan-shingles-{shard.number:05d}.npz")
-        _save(plan, rows=row_of(members.keys[compared[at]]), partition=partition[at])
-        shingle_tasks.append(
-            {
-                "run": context.run,
-                "shard": shard.number,
-                "documents": shard.documents_uri,
-                "plan": plan,
-                "ngram": settings.ngram,
-                "weight": int(weight[at].sum()),
-            }
+    def to_compare(self, exact: I64, all_pairs_up_to: int) -> Compared:
+        """One of each content, in components of more than one such."""
+        stands = exact == np.arange(len(exact))
+        count = np.bincount(self.component[stands], minlength=len(exact))[self.component]
+        at = np.flatnonzero(stands & (count > 1))
+        return Compared(
+            self.keys[at],
+            self.component[at],
+            self.fixed[at],
+            self.content[at, 0],
+            self.id_hash[at],
+            self.length[at],
+            count[at] > all_pairs_up_to,
         )
-    verify_tasks = []
-    order = np.argsort(partition, kind="stable")
-    bounds = np.flatnonzero(np.diff(partition[order])) + 1
-    for at in np.split(order, bounds) if len(order) else []:
-        number, chosen = int(partition[at[0]]), compared[at]
-        plan = io.join(context.run, f"work/dedup/plan-verify-{number:05d}.npz")
-        _save(
-            plan,
-            keys=members.keys[chosen],
-            component=component[at],
-            fixed=members.fixed[chosen],
-            content=members.content[chosen, 0],
-            id_hash=members.id_hash[chosen],
-            length=members.length[chosen],
-            bands=_bands_of(shards, members.keys[chosen], large[at], settings),
-        )
-        holders = np.unique(shard_of(members.keys[chosen])).tolist()
-        verify_tasks.append(
-            {"run": context.run, "partition": number, "plan": plan, "shards": holders, "weight": int(weight[at].sum())}
-        )
-    return _Tasks(shingle_tasks, verify_tasks)
-
-
-def _bands_of(shards: list[IndexShard], keys: U64, large: npt.NDArray[np.bool_], settings: DedupSettings) -> U64:
-    """Band keys of the members of large components, zeros for the others, which are compared pair by pair."""
-    bands = np.zeros((len(keys), settings.bands), np.uint64)
-    if not large.any():
-        return bands[:, :1]
-    chosen = np.flatnonzero(large)
-    for shard, at in _by_shard(shards, keys[chosen]):
-        rows = row_of(keys[chosen[at]])
-        with io.parquet_file(shard.uri) as file:
-            table = file.read(columns=[f"band_{band:03d}" for band in range(settings.bands)])
-        for band in range(settings.bands):
-            bands[chosen[at], band] = table.column(band).to_numpy()[rows]
-    return bands
-
-
-def shingle_shard(task: Task, _: dict[str, Any]) -> None:
-    """Step 3 for one shard."""
-    plan = _load(task["plan"])
-    prefix = io.join(task["run"], f"work/dedup/shingles-{task['shard']:05d}")
-    write_shingles(prefix, task["documents"], plan["rows"], plan["partition"], task["ngram"], task["shard"])
-
-
-def verify_partition(task: Task, _: dict[str, Any]) -> None:
-    """Step 4 for one partition of components."""
-    settings = load_context(task["run"]).job.dedup
-    plan = _load(task["plan"])
-    prefixes = [io.join(task["run"], f"work/dedup/shingles-{shard:05d}") for shard in task["shards"]]
-    flat, offsets = gather_shingles(prefixes, task["partition"], plan["keys"])
-    order = preference_order(
-        plan["component"], plan["fixed"], plan["length"], plan["content"], plan["id_hash"], settings.keep
-    )
-    component = plan["component"][order]
-    starts = np.flatnonzero(np.concatenate(([True], component[1:] != component[:-1], [True])))
-    bands = np.ascontiguousarray(plan["bands"][order])
-    members = Candidates(starts, plan["fixed"][order], bands, flat, offsets[:-1][order], offsets[1:][order])
-    result = verify(members, settings)
-    keys = plan["keys"][order]
-    removed = np.flatnonzero(result.kept_as != np.arange(len(keys)))
-    _save(
-        io.join(task["run"], f"work/dedup/verified-{task['partition']:05d}.npz"),
-        keys=keys[removed],
-        kept_as=keys[result.kept_as[removed]],
-        jaccards=result.jaccards[removed],
-        comparisons=np.int64(result.comparisons),
-        capped=np.int64(result.capped),
-    )
 
 
 def _write_duplicates(
@@ -273,18 +175,8 @@ def _write_duplicates(
 def _doc_ids(shards: list[IndexShard], keys: U64) -> Any:
     """doc_id of every one of `keys` (sorted), an Arrow array: 20 million ids as Python strings were 2 GB."""
     found = [pa.array([], pa.large_string())]
-    for shard, at in _by_shard(shards, keys):
+    for shard, at in by_shard(shards, keys):
         with io.parquet_file(shard.uri) as file:
             column = file.read(columns=["doc_id"])["doc_id"].combine_chunks()
         found.append(column.take(pa.array(row_of(keys[at]))).cast(pa.large_string()))
     return pa.concat_arrays(found)
-
-
-def _save(uri: str, **arrays: Any) -> None:
-    with io.writing(uri) as stream:
-        np.savez(stream, **arrays)
-
-
-def _load(uri: str) -> dict[str, Any]:
-    with io.BeamOpener().open(uri) as stream, np.load(stream) as found:
-        return dict(found)

@@ -105,10 +105,10 @@ class _RunLane(beam.DoFn):  # type: ignore[misc]
         yield done
 
 
-def resolve(function: str) -> Callable[[Task, dict[str, Any]], None]:
+def resolve(function: str) -> Callable[..., Any]:
     """The module-level function named `module:name`."""
     module, name = function.split(":")
-    found: Callable[[Task, dict[str, Any]], None] = getattr(import_module(module), name)
+    found: Callable[..., Any] = getattr(import_module(module), name)
     return found
 
 
