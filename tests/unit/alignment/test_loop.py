@@ -134,6 +134,18 @@ def test_the_order_of_micro_batches_within_a_step_does_not_matter() -> None:
     assert_close(backward, forward, 1e-6)
 
 
+def test_the_order_of_rows_within_a_batch_does_not_matter() -> None:
+    def shuffled(micros: list[Micro]) -> list[Micro]:
+        order = torch.tensor([3, 0, 7, 5, 1, 2, 6, 4])
+        return [Micro({k: v[order] for k, v in m.tensors.items()}, m.units, m.tokens) for m in micros]
+
+    means, plain = gradients(Tokens((8,)))
+    means_shuffled, other = gradients(Tokens((8,)), shuffled)
+
+    assert means_shuffled == pytest.approx(means, abs=1e-6)
+    assert_close(other, plain, 1e-6)
+
+
 def test_ten_steps_of_one_batch_and_of_four_end_with_the_same_weights(tmp_path: Path) -> None:
     settings = LoopSettings(precision="fp32", learning_rate=1e-3)
     whole = trained(Tokens((8,), 10), settings, tmp_path / "whole", torch.float64)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -255,9 +255,10 @@ def test_pretraining_killed_at_random_steps_and_on_a_full_disk_ends_with_the_sam
     assert not (folder / "checkpoints").exists()
 
 
-def test_pretraining_in_slices_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_pretraining_in_slices_ends_with_the_same_weights(tmp_path: Path, precision: Literal["fp32", "bf16"]) -> None:
     tokens = tiny_tokens(tmp_path)
-    loop = LoopSettings(learning_rate=3e-3, precision="fp32", log_every=1)
+    loop = LoopSettings(learning_rate=3e-3, precision=precision, log_every=1)
     plain = PretrainSettings(size="160k", batch_tokens=8 * CONTEXT, micro_rows=4, loop=loop)
     sliced = plain.model_copy(update={"loop": loop.model_copy(update={"stop_after_s": 0.2})})
     expected = pretrain(plain, tokens.path, tmp_path / "through", seed=1)
