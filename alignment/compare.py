@@ -225,7 +225,7 @@ def _design(scores: RunScores, plan: Preregistration) -> dict[str, Any]:
     return {
         "treatment": plan.treatment,
         "control": plan.control,
-        "arms": scores.arms(),
+        "arms": sorted(scores.arms(), key=lambda arm: (arm != plan.control, arm != plan.treatment, arm)),
         "stages": scores.stages(),
         "seeds": list(plan.seeds),
         "unit_of_replication": "training run: a seed of initialisation and data order, paired between arms",

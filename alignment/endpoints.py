@@ -23,7 +23,7 @@ from alignment.statistics.contrast import Cells, Contrast
 from alignment.statistics.effects import EffectSizes, effect_sizes, outliers
 from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority
 from alignment.statistics.item_tests import ItemTests, McNemar, item_tests, mcnemar
-from alignment.statistics.power import minimum_detectable_effect
+from alignment.statistics.power import POWER, minimum_detectable_effect
 from alignment.statistics.sign_flip import sign_flip
 from curation.seeding import derive_seed
 
@@ -70,7 +70,7 @@ class EndpointResult:
     p_adjusted: float | None = None
     adjustment: str = "none"
     margin_test: MarginTest | None = None
-    mde: float | None = None
+    mde: float | None = None  # found with a power of 0.8; for tests against a margin: the least margin
     median: float | None = None
     seeds: tuple[SeedResult, ...] = ()
     outliers: tuple[int, ...] = ()  # seeds
@@ -177,7 +177,7 @@ def _measured(
         minimum_p=test.minimum_p,
         p_t=_t_test(per_seed),
         margin_test=_margin_test(blank, per_seed, narrow, plan.alpha, root),
-        mde=minimum_detectable_effect(per_seed, wide.error, wide.freedom, alpha),
+        mde=_detectable(settings, per_seed, wide, alpha, plan.alpha),
         median=float(np.median(per_seed)),
         seeds=_seed_results(pair, means, per_seed, single),
         outliers=tuple(pair.seeds[at] for at in outliers(per_seed)),
@@ -189,6 +189,20 @@ def _measured(
         failed=pair.failed,
         notes=_notes(pair, plan),
     )
+
+
+def _detectable(
+    settings: EndpointSettings, per_seed: F64, wide: Interval, alpha: float, of_margins: float
+) -> float | None:
+    """The least effect that would be found, or for a test against a margin the least margin that would be kept.
+
+    A one-sided test at alpha has the power of a two-sided one at 2·alpha. Equivalence takes both sides: a power of 0.9
+    each leaves at least 0.8 for both (Bonferroni).
+    """
+    if settings.test not in ("non_inferiority", "equivalence"):
+        return minimum_detectable_effect(per_seed, wide.error, wide.freedom, alpha)
+    power = POWER if settings.test == "non_inferiority" else (1 + POWER) / 2
+    return minimum_detectable_effect(per_seed, wide.error, wide.freedom, 2 * of_margins, power)
 
 
 def _margin_test(blank: EndpointResult, per_seed: F64, narrow: Interval, alpha: float, seed: int) -> MarginTest | None:

@@ -210,11 +210,14 @@ def _least(result: EndpointResult, plan: Preregistration) -> str:
     if result.conclusion != "not_resolved":
         return ""
     if result.mde is None:
-        if result.minimum_p > plan.alpha:
+        margins = result.settings.test in ("non_inferiority", "equivalence")
+        if result.minimum_p > plan.alpha and not margins:
             return f" With {len(result.seeds)} seeds no effect, however large, gives p below {result.minimum_p:.3g}."
         return ""
     if result.mde < NEAR_ZERO:
         return " The arms are the same to the last digit."
+    if result.settings.test in ("non_inferiority", "equivalence"):
+        return f" Were the arms alike, a margin of {result.mde:.3g} would have been kept with a probability of 80 %."
     return f" An effect of {result.mde:.3g} would have been found with a probability of 80 %."
 
 

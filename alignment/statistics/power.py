@@ -96,10 +96,10 @@ def minimum_detectable_effect(
     seeds = len(differences)
     if seeds < 2 or error is None or freedom is None or not np.isfinite(differences).all():
         return None
-    by_flips = detectable_by_sign_flip(seeds, alpha)
+    by_flips = detectable_by_sign_flip(seeds, alpha, power)
     if by_flips is None:
         return None
-    by_interval = detectable_by_t(round(freedom, 2), alpha)
+    by_interval = detectable_by_t(round(freedom, 2), alpha, power)
     return max(by_flips * float(differences.std(ddof=1)), by_interval * error)
 
 

@@ -171,3 +171,25 @@ def test_an_effect_that_random_removal_has_too_supports_nothing() -> None:
     assert found["endpoints"][0]["conclusion"] == "better"
     assert found["verdict"]["code"] == "not_resolved"
     assert "removes as much at random" in " ".join(found["verdict"]["reasons"])
+
+
+def test_a_margin_that_would_be_kept_is_kept_with_the_stated_power() -> None:
+    metric = bits(of_seed=0.2, of_prompt=0.05, noise=0.5, items=50)
+    deviation = np.hypot(metric.of_seed, metric.noise / np.sqrt(metric.items))
+    size = detectable_by_sign_flip(8, 2 * ALPHA)
+    assert size is not None
+    ends = [endpoint("bits", "non_inferiority", BITS, "pretrain", margin=float(size * deviation))]
+    plan = plan_of(draws=400, seeds=list(range(8)), endpoints=ends, descriptive=True)
+    rows = [comparison(simulate([metric], plan.seeds, root), plan)["endpoints"][0] for root in range(REPLAYS)]
+    kept = sum(row["conclusion"] == "non_inferior" for row in rows)
+
+    assert stats.binom.ppf(0.001, REPLAYS, 0.8) <= kept <= stats.binom.ppf(0.999, REPLAYS, 0.8)
+    assert np.mean([row["mde"] for row in rows]) == pytest.approx(size * deviation, rel=0.08)
+
+
+def test_a_loss_as_large_as_the_margin_is_called_harmless_no_more_often_than_alpha() -> None:
+    ends = [endpoint("bits", "non_inferiority", BITS, "pretrain", margin=0.2)]
+    plan = plan_of(draws=400, seeds=list(range(8)), endpoints=ends, descriptive=True)
+    rows = [comparison(simulate([bits(0.2)], plan.seeds, root), plan)["endpoints"][0] for root in range(REPLAYS)]
+
+    assert sum(row["conclusion"] == "non_inferior" for row in rows) <= AT_MOST
