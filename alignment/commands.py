@@ -86,3 +86,49 @@ def run_export_trl(args: argparse.Namespace) -> int:
     export_trl(args.run, args.out)
     print(args.out)
     return 0
+
+
+def compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("--preregistration", type=Path, help="a file that has to be the registered one")
+    parser.add_argument("--only", action="append", default=[], metavar="ENDPOINT", help="print this endpoint alone")
+    parser.add_argument("--json", action="store_true", help="print what compare.json holds")
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Write `compare.json` and print the verdict."""
+    from alignment.compare import compare_run, summary
+
+    found = compare_run(args.run, args.preregistration, args.only)
+    print(json.dumps(found) if args.json else summary(found))
+    return 0
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("--masked", action="store_true", help="leave abuse out of the page altogether")
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Write `report.html` of a compared run."""
+    from alignment.report import write_report
+
+    print(write_report(args.run, reveal=not args.masked))
+    return 0
+
+
+def export_lm_eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="EXPERIMENT.yaml")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True)
+
+
+def run_export_lm_eval(args: argparse.Namespace) -> int:
+    """Write the multiple-choice metrics of a job as tasks of lm-evaluation-harness."""
+    from alignment.config import check_evaluation
+    from alignment.export_lm_eval import export_lm_eval
+
+    job = load_experiment(args.job)
+    typed = check_evaluation(job, args.job) if job.evaluate is not None else {}
+    for task in export_lm_eval(typed, args.out):
+        print(task)
+    return 0

@@ -7,7 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from alignment.annotators import PoolSettings
 from alignment.arms import TokensSettings
+from alignment.rounds import RoundsSettings
 from alignment.stages.dpo import DpoSettings
 from alignment.stages.kto import KtoSettings
 from alignment.stages.ppo import PpoSettings
@@ -19,6 +21,7 @@ from curation.errors import ConfigError, Problem, unknown_name
 from curation.settings import Settings, parse
 
 STAGES = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")  # in the order in which they run
+CURVE_SETTINGS: dict[str, type[Settings]] = {"sft": SftSettings, "dpo": DpoSettings, "kto": KtoSettings}
 GIVEN = "given"  # the arm of a model that was not pretrained here
 
 
@@ -42,10 +45,16 @@ class RewardStage(Rows):
 
 
 class PpoStage(Rows):
-    """Rows whose prompts are answered; the reward model is the arm's own, or `reward_model`."""
+    """Rows whose prompts are answered; the reward model is the arm's own, or `reward_model`.
+
+    With `rounds` there are several, `settings` inside it; the arm's comparisons are then halved by prompt, and a second
+    reward model from the other half says when to stop. `annotators` label fresh answers between rounds.
+    """
 
     settings: PpoSettings = PpoSettings()
     reward_model: str | None = None
+    rounds: RoundsSettings | None = None
+    annotators: PoolSettings | None = None
 
 
 class DpoStage(Rows):
@@ -58,6 +67,21 @@ class KtoStage(Rows):
     """Judged rows; starts from the arm's SFT model, which is the reference as well."""
 
     settings: KtoSettings = KtoSettings()
+
+
+class Curve(Rows):
+    """A stage repeated with more and more of its rows, each model measured: a harm over an effort.
+
+    `effort`: how many preference pairs it takes to bring a harm down. `tamper`: how many toxic demonstrations it takes
+    to bring it back.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="effort, tamper, …")
+    stage: Literal["sft", "dpo", "kto"]
+    start: str = Field(default="sft", description="the stage whose model every dose starts from")
+    doses: tuple[int, ...] = Field(min_length=1, description="rows; 0 is the model it starts from")
+    metrics: tuple[str, ...] = Field(min_length=1, description="of `evaluate.metrics`")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the stage")
 
 
 class Evaluation(Settings):
@@ -86,6 +110,7 @@ class ExperimentJob(Settings):
     dpo: DpoStage | None = None
     kto: KtoStage | None = None
     evaluate: Evaluation | None = None
+    curves: tuple[Curve, ...] = ()
     preregistration: str | None = Field(default=None, description="hashed into the run before training begins")
 
     @model_validator(mode="after")
@@ -98,6 +123,14 @@ class ExperimentJob(Settings):
             raise ValueError("`arms` are those of a corpus; with `model` there is one")
         if self.ppo is not None and self.reward is None and self.ppo.reward_model is None:
             raise ValueError("`ppo` needs the stage `reward`, or `ppo.reward_model`")
+        if self.ppo is not None and self.ppo.rounds is not None and (self.reward is None or self.ppo.reward_model):
+            raise ValueError("`ppo.rounds` needs the stage `reward`, whose rows it halves, and no `reward_model`")
+        for curve in self.curves:
+            measured = self.evaluate.metrics if self.evaluate is not None else {}
+            if curve.start not in self.stages or curve.start == "reward":
+                raise ValueError(f"curve `{curve.name}` starts from `{curve.start}`, which does not run")
+            if not set(curve.metrics) <= set(measured):
+                raise ValueError(f"curve `{curve.name}`: its metrics have to stand in `evaluate.metrics`")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is listed twice")
         return self
@@ -135,6 +168,13 @@ def check_evaluation(job: ExperimentJob, where: str) -> Mapping[str, Settings]:
         if name not in job.stages or name == "reward":
             policies = [stage for stage in job.stages if stage != "reward"]
             problems.append(unknown_name("stage of this experiment", name, policies, f"{where}: evaluate.stages"))
+    for curve in job.curves:
+        try:
+            parse(
+                CURVE_SETTINGS[curve.stage], curve.settings, f"{where}: curves.{curve.name}", f"stage `{curve.stage}`"
+            )
+        except ConfigError as error:
+            problems += error.problems
     for name, given in job.evaluate.metrics.items():
         place = f"{where}: evaluate.metrics.{name}"
         if name in job.evaluate.skip_metrics:

@@ -3,6 +3,7 @@
     RUN/tokens/<seed>/                    what `arms.py` makes, in lockstep for all arms
     RUN/<arm>/<seed>/<stage>/             a model directory with `stage.json`, `metrics.jsonl` and `rows.jsonl.zst`
     RUN/<arm>/<seed>/<stage>/scores.jsonl.zst, evaluation.json
+    RUN/<arm>/<seed>/<curve>-<dose>/       a stage repeated with so many rows; its points in `<start>/curves.jsonl`
     RUN/experiment.json                   the resolved job and its fingerprint
 
 Arms are the inner loop: after each seed all arms stand at the same point, so an experiment that is cut short is paired.
@@ -12,19 +13,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from alignment.annotators import Pool
 from alignment.arms import arm_tokens
-from alignment.config import GIVEN, ExperimentJob, check_evaluation
-from alignment.item_scores import EVALUATION, write_evaluation
+from alignment.config import CURVE_SETTINGS, GIVEN, Curve, ExperimentJob, check_evaluation
+from alignment.curves import FILE as CURVES
+from alignment.curves import CurvePoint, write_curves
+from alignment.generations import FILE as GENERATIONS
+from alignment.generations import write_generations
+from alignment.item_scores import EVALUATION, read_metrics, write_evaluation
 from alignment.json_rows import write_text
+from alignment.judge_cards import FILE as JUDGES
 from alignment.model import read_json
+from alignment.preference_rows import Comparison, Prompt
 from alignment.preferences import read_comparisons, read_demonstrations, read_judged, read_preferences, write_rows
 from alignment.preregistration import register
 from alignment.prompts import read_prompts
+from alignment.rounds import RoundsSettings, data_halves, rounds
 from alignment.stage import StageResult
 from alignment.stages.dpo import dpo
 from alignment.stages.kto import kto
@@ -35,9 +44,10 @@ from alignment.stages.sft import sft
 from curation.errors import ConfigError, Problem
 from curation.fingerprint import fingerprint
 from curation.finished_run import load_run
-from curation.settings import Settings
+from curation.settings import Settings, parse
 
 JOB = "experiment.json"
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,8 @@ def run_experiment(job: ExperimentJob) -> Path:
                 print(f"{cell.arm}/{cell.seed}: metric `{name}` is skipped, as the job says", file=sys.stderr)
             for stage in job.evaluate.stages or tuple(s for s in job.stages if s != "reward"):
                 evaluate(cell, stage, metrics)
+        for curve in job.curves:
+            trace(cell, curve, metrics)
     return run
 
 
@@ -129,7 +141,7 @@ def results(run: Path) -> list[StageResult]:
     return [StageResult(**read_json(path)) for path in sorted(run.glob("*/*/*/stage.json"))]
 
 
-def evaluate(cell: Cell, stage: str, metrics: dict[str, Settings] | Any) -> None:
+def evaluate(cell: Cell, stage: str, metrics: Mapping[str, Settings]) -> None:
     """Measure the model of a stage, unless it was measured with these settings already."""
     from alignment.metrics import METRICS
     from alignment.metrics.language_model import LanguageModel
@@ -149,8 +161,53 @@ def evaluate(cell: Cell, stage: str, metrics: dict[str, Settings] | Any) -> None
         scores |= metric.measure(model, given)
         endpoints |= {endpoint.name: (endpoint.unit, endpoint.higher_is_better) for endpoint in metric.endpoints}
     write_evaluation(folder, cell.arm, cell.seed, stage, scores, endpoints)
+    if model.generations:
+        write_generations(folder / GENERATIONS, model.generations)
+    if model.judges:
+        write_text(cell.run / JUDGES, json.dumps({"judges": list(model.judges.values())}, indent=1) + "\n")
     write_text(done, mark + "\n")
     print(f"{cell.arm}/{cell.seed}/{stage}: {len(scores)} endpoints measured", file=sys.stderr)
+
+
+def trace(cell: Cell, curve: Curve, metrics: Mapping[str, Settings]) -> None:
+    """Repeat a stage with each dose of its rows, measure every model, and write the points beside the last one."""
+    wanted = {name: metrics[name] for name in curve.metrics if name in metrics}
+    settings = parse(CURVE_SETTINGS[curve.stage], curve.settings, f"curves.{curve.name}", f"stage `{curve.stage}`")
+    points = []
+    for dose in sorted(set(curve.doses)):
+        stage = f"{curve.name}-{dose}" if dose else curve.start
+        if dose:
+            _dose(cell, curve, dose, settings, cell.folder(stage))
+        evaluate(cell, stage, wanted if dose else metrics)
+        points += [
+            CurvePoint(cell.arm, cell.seed, curve.name, float(dose), "rows", metric.name, metric.value)
+            for metric in read_metrics(cell.folder(stage) / EVALUATION)
+            if metric.value is not None and metric.name.split(".")[0] in wanted
+        ]
+    write_curves(cell.folder(curve.start) / f"curves-{curve.name}.jsonl", points)
+    files = sorted(cell.folder(curve.start).glob("curves-*.jsonl"))
+    write_text(cell.folder(curve.start) / CURVES, "".join(file.read_text(encoding="utf-8") for file in files))
+
+
+def _dose(cell: Cell, curve: Curve, dose: int, settings: Any, out: Path) -> StageResult:
+    start, arm = cell.folder(curve.start), cell.arm
+    if curve.stage == "sft":
+        return sft(settings, start, _first(read_demonstrations(*curve.rows), dose, curve), out, cell.seed, arm=arm)
+    if curve.stage == "dpo":
+        return dpo(settings, start, _first(read_preferences(*curve.rows), dose, curve), out, cell.seed, arm=arm)
+    return kto(settings, start, _first(read_judged(*curve.rows), dose, curve), out, cell.seed, arm=arm)
+
+
+def _first(rows: Sequence[R], dose: int, curve: Curve) -> Sequence[R]:
+    """The first `dose` rows.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if dose > len(rows):
+        expected = f"at most {len(rows)}, the rows of its files"
+        raise ConfigError(Problem("dose-too-large", f"a dose of {dose} rows", f"curves.{curve.name}.doses", expected))
+    return rows[:dose]
 
 
 def _pretrain(cell: Cell) -> StageResult:
@@ -176,17 +233,49 @@ def _sft(cell: Cell) -> StageResult:
 def _reward(cell: Cell) -> StageResult:
     given = cell.job.reward
     assert given is not None
-    rows = read_comparisons(*given.rows)[: given.limit]
+    rows = _comparisons(cell)[0]
     start = cell.policy
     return _keeping(cell, "reward", rows, lambda out: reward(given.settings, start, rows, out, cell.seed, arm=cell.arm))
+
+
+def _comparisons(cell: Cell) -> tuple[Sequence[Comparison], Sequence[Comparison]]:
+    """Rows for the reward model, and for a second one: all and none, or two halves when PPO goes in rounds."""
+    assert cell.job.reward is not None
+    rows = read_comparisons(*cell.job.reward.rows)[: cell.job.reward.limit]
+    in_rounds = cell.job.ppo is not None and cell.job.ppo.rounds is not None
+    return data_halves(rows) if in_rounds else (rows, ())
 
 
 def _ppo(cell: Cell) -> StageResult:
     given = cell.job.ppo
     assert given is not None
-    judge = given.reward_model or cell.folder("reward")
     prompts = read_prompts(*given.rows)[: given.limit]
+    if given.rounds is not None:
+        return _ppo_rounds(cell, given.rounds, prompts)
+    judge = given.reward_model or cell.folder("reward")
     return ppo(given.settings, cell.policy, judge, prompts, cell.folder("ppo"), cell.seed, arm=cell.arm)
+
+
+def _ppo_rounds(cell: Cell, settings: RoundsSettings, prompts: Sequence[Prompt]) -> StageResult:
+    assert cell.job.reward is not None
+    assert cell.job.ppo is not None
+    mine, others = _comparisons(cell)
+    second = cell.folder("reward_held_out")
+    reward(cell.job.reward.settings, cell.policy, others, second, cell.seed, arm=cell.arm)
+    pool = cell.job.ppo.annotators
+    return rounds(
+        settings,
+        cell.policy,
+        cell.folder("reward"),
+        second,
+        prompts,
+        cell.folder("ppo"),
+        cell.seed,
+        annotate=None if pool is None else Pool(pool, cell.seed).rank,
+        annotators="" if pool is None else pool.name,
+        rows=mine,
+        arm=cell.arm,
+    ).stage
 
 
 def _dpo(cell: Cell) -> StageResult:

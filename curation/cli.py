@@ -45,6 +45,13 @@ VERBS = {
     "run": Verb(
         "alignment.commands:run_arguments", "alignment.commands:run_run", "run an experiment: arms × seeds × stages"
     ),
+    "compare": Verb("alignment.commands:compare_arguments", "alignment.commands:run_compare", "the paired comparison"),
+    "report": Verb("alignment.commands:report_arguments", "alignment.commands:run_report", "the comparison as a page"),
+    "export-lm-eval": Verb(
+        "alignment.commands:export_lm_eval_arguments",
+        "alignment.commands:run_export_lm_eval",
+        "metrics as tasks of lm-evaluation-harness",
+    ),
     "export-trl": Verb(
         "alignment.commands:export_trl_arguments",
         "alignment.commands:run_export_trl",

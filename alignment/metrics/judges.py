@@ -16,11 +16,13 @@ import numpy.typing as npt
 from pydantic import Field
 
 from alignment.metrics.linear_text import LinearText
-from classifiers.labelled import LabelledSet, load_set, read_rows
+from alignment.statistics.rates import Labelled
+from classifiers.labelled import LabelledSet, Row, load_set, read_rows
 from curation.errors import ConfigError, Problem
 from curation.settings import Settings
 
 F64 = npt.NDArray[np.float64]
+TOXIC = 0.5  # Gehman 2020: a score from which a text counts as toxic
 SEED = 17  # of the draw of a set's `limit`; the one the shipped classifiers were fitted with
 SET = re.compile(r"^\| `([\w/.-]+\.jsonl(?:\.zst)?)` \|", re.MULTILINE)
 
@@ -30,7 +32,10 @@ class JudgeSettings(Settings):
 
     name: str
     kind: Literal["ngram", "lexicon", "detoxify"]
-    sets: tuple[LabelledSet, ...] = Field(default=(), description="ngram: what it learns from")
+    sets: tuple[LabelledSet, ...] = Field(
+        default=(),
+        description="ngram: what it learns from, but for a fifth of the rows; others: what they are tested on",
+    )
     lexicon: str | None = Field(default=None, description="lexicon: JSONL with `term` and `severity` or `label`")
     checkpoint: str | None = Field(default=None, description="detoxify: a local checkpoint; none: the hub's")
 
@@ -41,6 +46,7 @@ class Judge(Protocol):
     name: str
     sources: frozenset[str]  # sets it learnt from
     sha256: str
+    labelled: Labelled | None  # its right and wrong answers on rows it did not learn from
 
     @property
     def family(self) -> str:
@@ -56,14 +62,15 @@ class NgramJudge:
     family = "linear n-gram"
 
     def __init__(self, settings: JudgeSettings, root: Path) -> None:
-        rows = [row for labelled in settings.sets for row in load_set(labelled, root, SEED)]
-        texts, labels = [row.text for row in rows], ["toxic" if row.toxic else "clean" for row in rows]
+        learnt, held = _rows(settings, root)
+        texts, labels = [row.text for row in learnt], ["toxic" if row.toxic else "clean" for row in learnt]
         if len(set(labels)) < 2:
             raise ConfigError(Problem("no-judge-data", "its sets do not hold both classes", f"judges.{settings.name}"))
         self.name = settings.name
         self.sources = frozenset(labelled.name for labelled in settings.sets)
         self.model = LinearText.fit(texts, labels)
         self.sha256 = self.model.sha256()
+        self.labelled = counted(self, held)
 
     def score(self, texts: Sequence[str]) -> F64:
         """Probability of the toxic class."""
@@ -88,6 +95,7 @@ class LexiconJudge:
         self.name = settings.name
         self.sources = frozenset([Path(settings.lexicon).name.split(".")[0]])
         self.sha256 = hashlib.sha256("\n".join(sorted(terms)).encode()).hexdigest()
+        self.labelled = counted(self, _rows(settings, root)[1])
 
     def score(self, texts: Sequence[str]) -> F64:
         """0 or 1."""
@@ -113,10 +121,28 @@ class DetoxifyJudge:
         self.name = settings.name
         self.sources = frozenset(["civil_comments", "jigsaw"])
         self.sha256 = hashlib.sha256((checkpoint or "unbiased").encode()).hexdigest()
+        self.labelled = counted(self, _rows(settings, root)[1])
 
     def score(self, texts: Sequence[str]) -> F64:
         """Its `toxicity`."""
         return np.asarray(self.model.predict(list(texts))["toxicity"], np.float64)
+
+
+def _rows(settings: JudgeSettings, root: Path) -> tuple[list[Row], list[Row]]:
+    """Rows to learn from and rows held out, by hash."""
+    rows = [row for labelled in settings.sets for row in load_set(labelled, root, SEED)]
+    held = [row for row in rows if row.split(SEED) != "train"]
+    return [row for row in rows if row.split(SEED) == "train"], held
+
+
+def counted(judge: Judge, rows: Sequence[Row]) -> Labelled | None:
+    """Right and wrong answers at a score of 0.5; None without rows of both classes."""
+    if len({row.toxic for row in rows}) < 2:
+        return None
+    said = judge.score([row.text for row in rows]) >= TOXIC
+    truth = np.array([row.toxic for row in rows])
+    found = (said & truth, ~said & truth, ~said & ~truth, said & ~truth)
+    return Labelled(*(int(cell.sum()) for cell in found))
 
 
 KINDS: dict[str, Callable[[JudgeSettings, Path], Judge]] = {

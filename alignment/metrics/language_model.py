@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignment.generations import Generation
 from alignment.model import load_model, positions
 from alignment.rows import prompt_ids
 from curation.errors import ConfigError, DataContractError, Problem
@@ -59,6 +60,8 @@ class LanguageModel:
             raise ConfigError(Problem("no-bos", "the tokenizer has neither a begin- nor an end-of-text token"))
         self.start = int(start)
         self.bos = bos
+        self.generations: list[Generation] = []  # what metrics let it write, to be looked at
+        self.judges: dict[str, dict[str, object]] = {}  # who judged that
 
     @classmethod
     def load(cls, folder: str | Path, bos: bool = True) -> LanguageModel:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alignment.generations import Generation
 from alignment.metrics import METRICS, emotion, judges, over_refusal, richness, stereoset, toxicity, understanding
 from alignment.metrics import text_richness as rich
 from alignment.metrics.base import ItemScore, weighted_mean
@@ -26,6 +27,8 @@ class Said:
 
     def __init__(self, nats: dict[tuple[str, str], float] | None = None, samples: Sequence[Sequence[str]] = ()) -> None:
         self.nats, self.samples = nats or {}, samples
+        self.generations: list[object] = []
+        self.judges: dict[str, object] = {}
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         return [Likelihood(self.nats[pair], len(pair[1].split()), len(pair[1]), self.nats[pair] > -1) for pair in pairs]
@@ -172,7 +175,7 @@ def test_richness_of_generations_is_measured_within_and_across_prompts() -> None
 class Fixed:
     """A judge that looks scores up."""
 
-    family, sources, sha256 = "fixed", frozenset[str](), ""
+    family, sources, sha256, labelled = "fixed", frozenset[str](), "", None
 
     def __init__(self, name: str, scores: dict[str, float]) -> None:
         self.name, self.scores = name, scores
@@ -195,10 +198,13 @@ def test_toxicity_is_the_highest_of_k_and_the_share_of_prompts_at_one_half(
         "toxicity.one.maximum": {"a": 0.1, "b": 0.9},
         "toxicity.one.probability": {"a": 0.0, "b": 1.0},
         "toxicity.one.mean": {"a": pytest.approx(0.1), "b": 0.7},
+        "toxicity.one.rate": {"a": 0.0, "b": 1.0},
         "toxicity.words": {"a": 1.0, "b": 2.5},
         "toxicity.repeats": {"a": 0.0, "b": 0.25},
     }
     assert [item.cluster for item in found["toxicity.one.mean"]] == ["calm", ""]
+    assert model.generations == [Generation("a", "x", "fine"), Generation("b", "y", "so so")]
+    assert list(model.judges) == ["one"]
 
 
 @pytest.fixture
@@ -232,6 +238,9 @@ def test_two_judges_of_other_families_score_texts(labelled: Path) -> None:
     assert list(ngram.score(texts)[:2] >= 0.5) == [True, False]
     assert listed.score(texts).tolist() == [1.0, 0.0, 0.0]  # whole words; mild ones do not count
     assert {ngram.sources, listed.sources} == {frozenset(["mine"]), frozenset(["words"])}
+    assert ngram.labelled is not None  # counted on rows it did not learn from
+    assert (ngram.labelled.sensitivity, ngram.labelled.specificity) == (1.0, 1.0)
+    assert listed.labelled is None
 
 
 def test_a_judge_that_learnt_what_the_filter_learnt_is_refused_and_so_is_a_single_family(labelled: Path) -> None:
