@@ -35,6 +35,7 @@ from alignment.direct import (
     to_numpy,
     without_dropout,
 )
+from alignment.json_rows import write_text
 from alignment.loop import LoopSettings, Micro, train
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora
 from alignment.losses import centring, list_loss, pair_loss
@@ -45,7 +46,7 @@ from alignment.reward_scores import example_rewards, last_scores, normalise
 from alignment.rows import Example, check_tokenizer, encode, encode_responses, pad
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, tokenizer_sha256
-from curation.errors import ConfigError, DataContractError, Problem
+from curation.errors import ConfigError, DataContractError, Problem, StageError
 from curation.fingerprint import fingerprint
 from curation.seeding import unit_hash
 from curation.settings import Settings
@@ -384,8 +385,11 @@ def measure(model: RewardModel, held: Sequence[Compared], pad_id: int, folder: P
         begin += len(row.examples)
     report = pair_report(np.array(better), np.array(worse))
     if processes.first():
-        (folder / "calibration.json").write_text(json.dumps(report.plain(), indent=1) + "\n", encoding="utf-8")
-        (folder / "calibration.svg").write_text(reliability_svg(report, "Reward model"), encoding="utf-8")
+        try:
+            write_text(folder / "calibration.json", json.dumps(report.plain(), indent=1) + "\n")
+            write_text(folder / "calibration.svg", reliability_svg(report, "Reward model"))
+        except OSError as error:
+            raise StageError(Problem("not-written", f"cannot write: {error}", str(folder))) from None
     right = (np.array(better) > np.array(worse)).astype(np.float64)
     by_prompt = interval("accuracy_by_prompt", right, keys)
     by_prompt.pop("accuracy_by_prompt", None)
