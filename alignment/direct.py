@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +38,7 @@ from alignment.reference import (
 from alignment.rows import Example, Padded, check_tokenizer
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.statistics.clusters import clustered_interval
-from alignment.tokenizer import load_tokenizer
+from alignment.tokenizer import load_tokenizer, tokenizer_sha256
 from curation.errors import DataContractError, Problem, StageError
 from curation.fingerprint import canonical_json, fingerprint
 from curation.seeding import derive_seed, unit_hash
@@ -199,13 +198,6 @@ def identity(settings: DirectSettings) -> dict[str, Any]:
     for name in ("log_every", "checkpoint_every_s", "stop_after_s"):
         plain["loop"].pop(name, None)
     return plain
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """sha256 of what the tokenizer does: its rules, special tokens and chat template."""
-    rules = tokenizer.backend_tokenizer.to_str()
-    plain = [rules, dict(sorted(tokenizer.special_tokens_map.items())), tokenizer.chat_template]
-    return hashlib.sha256(repr(plain).encode()).hexdigest()
 
 
 def without_dropout(model: nn.Module) -> None:
