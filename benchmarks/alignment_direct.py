@@ -44,6 +44,7 @@ from benchmarks.alignment import HEAD, Comparison, Options, StepClock, Turn, alt
 Precision = Literal["fp32", "bf16"]
 OUT = Path(__file__).parent / "out" / "alignment_direct"
 SIZE, BATCH, RATE = "1m", 8, 1e-5
+CASES: tuple[tuple[str, Precision], ...] = (("dpo", "fp32"), ("dpo", "bf16"), ("kto", "fp32"), ("kto", "bf16"))
 PROMPT, RESPONSE = (103, 1.18), (43, 0.90)  # median tokens, sigma of their natural logarithm
 PAIRS = {"paradetox": ("paradetox_pairs",), "hh": ("hh_harmless_even", "hh_helpful_base")}
 CONTEXT, VOCABULARY, HELD_OUT = 256, 4096, 0.2
@@ -94,13 +95,11 @@ def learn(given: argparse.Namespace) -> None:
     common = {"loop": loop, "epochs": given.epochs, "held_out": HELD_OUT, "length": CONTEXT, "batch": 32}
     label = f"{given.rate:g}-{given.epochs}-{given.rows}-{given.seed}"
     for name, rows in pairs.items():
-        timed(f"dpo on {name}", lambda rows=rows, name=name: dpo(
-            DpoSettings(**common), base, rows, given.out / f"dpo-{name}-{label}", given.seed
-        ))  # fmt: skip
+        folder = given.out / f"dpo-{name}-{label}"
+        timed(f"dpo on {name}", partial(dpo, DpoSettings(**common), base, rows, folder, given.seed))
     for name, single in judged.items():
-        timed(f"kto on {name}", lambda rows=single, name=name: kto(
-            KtoSettings(**common), base, rows, given.out / f"kto-{name}-{label}", given.seed
-        ))  # fmt: skip
+        folder = given.out / f"kto-{name}-{label}"
+        timed(f"kto on {name}", partial(kto, KtoSettings(**common), base, single, folder, given.seed))
 
 
 def start(given: argparse.Namespace, pairs: Sequence[PreferenceRow], judged: Sequence[JudgedRow]) -> Path:
@@ -113,7 +112,7 @@ def start(given: argparse.Namespace, pairs: Sequence[PreferenceRow], judged: Seq
         save_model(new_model(given.size, len(tokenizer), special_ids(tokenizer), 0, CONTEXT), tokenizer, folder)
     loop = SftSettings().loop.model_copy(update={"learning_rate": 2e-3})
     settings = SftSettings(loop=loop, epochs=1, batch=32, held_out=HELD_OUT, length=CONTEXT, prompts=0)
-    begun = given.out / f"sft-{given.size}-{given.rows}-{given.seed}"
+    begun: Path = given.out / f"sft-{given.size}-{given.rows}-{given.seed}"
     timed("sft on prompts and chosen answers", lambda: sft(settings, folder, rows, begun, given.seed))
     return begun
 
@@ -136,7 +135,7 @@ def timed(name: str, stage: Callable[[], StageResult]) -> None:
 
 
 def compare(options: Options) -> Iterator[Comparison]:
-    """DPO, IPO and KTO, fp32; DPO in bf16. The reference's log-probabilities are in the time of both sides."""
+    """DPO and KTO in fp32 and bf16. The reference's log-probabilities are in the time of both sides."""
     import trl
 
     with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +144,7 @@ def compare(options: Options) -> Iterator[Comparison]:
         model = new_model(SIZE, SIZES[SIZE].vocabulary, special_ids(tokenizer), seed=0, context=CONTEXT)
         save_model(model, tokenizer, start)
         rows = examples((options.warm + options.steps) * BATCH)
-        for stage, precision in (("dpo", "fp32"), ("dpo", "bf16"), ("kto", "fp32"), ("kto", "bf16")):
+        for stage, precision in CASES:
             yield alternate(
                 f"{stage} {SIZE} {precision}, {BATCH} {'pairs' if stage == 'dpo' else 'rows'}",
                 f"trl {trl.__version__} {stage.upper()}Trainer",
@@ -267,10 +266,9 @@ def _theirs(
     counted = rows[options.warm * BATCH :]
     if stage == "dpo":
         return clock.turn(sum(len(example) for pair in counted for example in pair))
-    mixed = [
-        mismatched([chosen for chosen, _ in counted[i : i + BATCH]], CONTEXT) for i in range(0, len(counted), BATCH)
-    ]
-    return clock.turn(sum(len(e) for e in [*(chosen for chosen, _ in counted), *(e for m in mixed for e in m if e)]))
+    first = [chosen for chosen, _ in counted]
+    mixed = [pair for at in range(0, len(first), BATCH) for pair in mismatched(first[at : at + BATCH], CONTEXT)]
+    return clock.turn(sum(len(example) for example in [*first, *mixed] if example is not None))
 
 
 def _records(rows: Sequence[tuple[Example, Example]], stage: str) -> list[dict[str, Any]]:
