@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from alignment import processes
@@ -64,6 +64,14 @@ class DirectSettings(Settings):
     length: int | None = Field(default=None, ge=8)  # tokens of prompt and response; None: the model's context
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts
     lora: LoraSettings | None = None
+
+    @field_validator("loop", mode="before")
+    @classmethod
+    def _over_the_stages_defaults(cls, given: Any) -> Any:
+        """What a job file leaves out of `loop` is this stage's default, not that of `LoopSettings`."""
+        if not isinstance(given, Mapping):
+            return given
+        return {**cls.model_fields["loop"].get_default().model_dump(), **given}
 
 
 @dataclass

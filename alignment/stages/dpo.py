@@ -41,12 +41,15 @@ Pair = tuple[Example, Example]  # chosen, rejected
 
 
 class DpoSettings(DirectSettings):
-    """DPO as Rafailov 2023 (arXiv 2305.18290), App. B, runs it: β 0.1, 64 pairs a step."""
+    """Defaults: Rafailov 2023 (arXiv 2305.18290), App. B, with AdamW for RMSprop, for models of billions of weights.
+
+    Models of a million weights want a learning rate of about 1e-4 (docs/results/alignment.md).
+    """
 
     loop: LoopSettings = LoopSettings(
-        learning_rate=1e-5,
+        learning_rate=1e-6,
         schedule="linear",
-        warmup=0.1,  # Tunstall 2023 (arXiv 2310.16944), section 4.3: 10 % of the steps
+        warmup=0.1,  # a tenth of the steps as Tunstall 2023 (arXiv 2310.16944); App. B has 150 steps
         final=0.0,
         beta2=0.999,  # AdamW's own; GPT-3's 0.95 is for pretraining
         weight_decay=0.0,

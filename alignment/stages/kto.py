@@ -47,17 +47,20 @@ BALANCE = (1.0, 4 / 3)  # Ethayarajh 2024 (arXiv 2402.01306), eq. 8: where λ_D 
 
 
 class KtoSettings(DirectSettings):
-    """KTO as Ethayarajh 2024 (arXiv 2402.01306) runs it: β 0.1, 32 rows a step."""
+    """Defaults: the settings its authors publish for models of billions of weights (ContextualAI/HALOs, config.yaml).
+
+    Models of a million weights want a learning rate of about 1e-4 (docs/results/alignment.md).
+    """
 
     loop: LoopSettings = LoopSettings(
-        learning_rate=1e-5,
+        learning_rate=5e-6,
         schedule="linear",
         warmup=0.1,
         final=0.0,
         beta2=0.999,  # AdamW's own; GPT-3's 0.95 is for pretraining
         weight_decay=0.0,
     )
-    batch: int = Field(default=32, ge=1)
+    batch: int = Field(default=32, ge=1)  # 2 at least; the larger, the less noise in z
     desirable_weight: float | None = Field(default=None, gt=0)  # λ_D; None: so that the two sides weigh alike
     undesirable_weight: float | None = Field(default=None, gt=0)  # λ_U
 

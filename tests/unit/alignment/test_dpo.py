@@ -25,7 +25,9 @@ from alignment.reference import example_log_probs  # noqa: E402
 from alignment.rows import encode_responses  # noqa: E402
 from alignment.stage import StageResult  # noqa: E402
 from alignment.stages.dpo import DpoObjective, DpoSettings, dpo, held_out_metrics  # noqa: E402
+from alignment.stages.kto import KtoSettings  # noqa: E402
 from curation.errors import ConfigError, DataContractError, StageError  # noqa: E402
+from curation.settings import parse  # noqa: E402
 
 SETTINGS = DpoSettings(loop=FAST, batch=8, micro=4, epochs=2, held_out=0.2)
 
@@ -299,6 +301,16 @@ def test_padding_that_is_the_end_of_text_is_refused(tmp_path: Path) -> None:
 def test_label_smoothing_is_refused_for_ipo(sft: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="label_smoothing"):
         dpo(DpoSettings(kind="ipo", label_smoothing=0.1), sft, pairs(20), tmp_path, seed=0)
+
+
+def test_a_job_files_loop_changes_what_it_names_and_keeps_the_stages_other_defaults() -> None:
+    for settings_type in (DpoSettings, KtoSettings):
+        found = parse(settings_type, {"loop": {"learning_rate": 1e-4}}, "job.yaml", "this stage")
+        default = settings_type().loop
+        assert found.loop == default.model_copy(update={"learning_rate": 1e-4})
+        assert found.loop != LoopSettings(learning_rate=1e-4)
+        with pytest.raises(ConfigError, match=r"loop\.learning_rat"):
+            parse(settings_type, {"loop": {"learning_rat": 1e-4}}, "job.yaml", "this stage")
 
 
 # Held-out numbers
