@@ -6,6 +6,7 @@ import gc
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from alignment.lora import LoraSettings  # noqa: E402
 from alignment.model import load_model, save_model, weights_sha256  # noqa: E402
 from alignment.preferences import PreferenceRow, write_rows  # noqa: E402
 from alignment.reference import example_log_probs  # noqa: E402
-from alignment.rows import encode_responses  # noqa: E402
+from alignment.rows import encode_responses, pad  # noqa: E402
 from alignment.stage import StageResult  # noqa: E402
 from alignment.stages.dpo import DpoObjective, DpoSettings, dpo, held_out_metrics  # noqa: E402
 from alignment.stages.kto import KtoSettings  # noqa: E402
@@ -138,6 +139,14 @@ def test_one_batch_of_eight_is_four_of_two(sft: Path, kind: str) -> None:
     # IPO's target is 1 / (2 β) = 5 nats a token away: its gradients are tens, so the tolerance is relative.
     largest = max(float(value.abs().max()) for value in found[0].values())
     assert_same(found[1], found[0], 1e-6 * max(1.0, largest))
+
+
+def test_the_side_of_the_padding_does_not_matter(sft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, model = objective(sft, DpoSettings(loop=FAST, batch=8, micro=4), encoded(8)), moved(sft)
+    right = gradients(one, model)
+    monkeypatch.setattr("alignment.stages.dpo.pad", partial(pad, side="left"))
+    assert not bool(one.batch(0)[0].tensors["mask"][:, 0].all())
+    assert_same(gradients(one, model), right)
 
 
 def test_the_order_of_pairs_within_a_step_does_not_matter(sft: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,14 @@ def test_one_batch_of_eight_is_four_of_two(sft: Path) -> None:
         assert len(one.batch(0)) == 8 // micro
         found.append(gradients(one, model))
     assert_same(found[1], found[0])
+
+
+def test_the_side_of_the_padding_does_not_matter(sft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, model = objective(sft, KtoSettings(loop=FAST, batch=8, micro=4), encoded(8)), moved(sft)
+    right = gradients(one, model)
+    monkeypatch.setattr("alignment.stages.kto.pad", partial(pad, side="left"))
+    assert not bool(one.batch(0)[0].tensors["mask"][:, 0].all())
+    assert_same(gradients(one, model), right)
 
 
 def test_the_order_of_a_step_matters_through_the_rotation_alone(sft: Path) -> None:
