@@ -1,9 +1,10 @@
 # Targets a newcomer types. Everything is installed into .venv, with the versions of constraints.txt.
 #   make demo    install the base package, curate the bundled sample corpus, show what happened (under 3 minutes)
+#   make experiment-smoke   two arms through all training stages, compared (under 10 minutes)
 #   make test    install the development extras, lint, run the whole default test suite (under 15 minutes)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: spark-parts flink-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
+.PHONY: experiment-smoke spark-parts flink-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
 
 # The first interpreter between 3.11 and 3.13 that really starts (a shim on the path may not).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -43,6 +44,13 @@ install: $(VENV)/.base-installed
 
 demo: $(VENV)/.base-installed
 	$(BIN)/headwater curate examples/curate_sample.yaml
+
+# Two arms, two seeds, every stage and the report on the corpus of the demo, at 160,000 parameters.
+experiment-smoke: $(VENV)/.dev-installed
+	$(BIN)/headwater curate examples/curate_sample.yaml
+	set -o pipefail; OMP_NUM_THREADS=1 $(BIN)/headwater run examples/experiment_smoke.yaml | tee runs/experiment-smoke.txt
+	$(BIN)/headwater compare $$(tail -1 runs/experiment-smoke.txt)
+	$(BIN)/headwater report $$(tail -1 runs/experiment-smoke.txt)
 
 test: $(VENV)/.dev-installed lint
 	$(BIN)/python -m pytest

@@ -15,11 +15,11 @@ from alignment.stage import StageResult
 # Of each stage's metrics, those that say whether it did its work; the others are in `stage.json`.
 SHOWN = {
     "pretrain": ("validation_loss",),
-    "sft": ("eos_rate", "held_out_loss"),
+    "sft": ("eos_rate_after", "loss_after"),
     "reward": ("accuracy", "ece"),
-    "ppo": ("reward", "kl"),
-    "dpo": ("margin", "accuracy"),
-    "kto": ("margin", "accuracy"),
+    "ppo": ("reward", "heldout_gain", "kl"),
+    "dpo": ("margin_gain", "reward_accuracy"),
+    "kto": ("margin_gain",),
 }
 
 
@@ -52,7 +52,7 @@ def stage_table(found: Sequence[StageResult]) -> str:
             (
                 result.arm,
                 str(result.seed),
-                result.stage,
+                Path(result.path).name,
                 str(result.steps),
                 f"{result.tokens_seen:,}",
                 f"{result.wall_s:.1f}",
@@ -100,7 +100,14 @@ def run_compare(args: argparse.Namespace) -> int:
     from alignment.compare import compare_run, summary
 
     found = compare_run(args.run, args.preregistration, args.only)
-    print(json.dumps(found) if args.json else summary(found))
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    primary = [row for row in found["endpoints"] if row["role"] == "primary" or row["name"] in args.only]
+    print(summary({**found, "endpoints": primary}))
+    others = len(found["endpoints"]) - len(primary)
+    if others:
+        print(f"\n{others} exploratory endpoints: {args.run / 'compare.json'}")
     return 0
 
 

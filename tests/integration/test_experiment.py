@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -214,3 +217,25 @@ def test_every_mistake_of_a_job_is_said_before_anything_is_trained(run: Path, ro
     with pytest.raises(ConfigError, match=r"no file `nowhere\.jsonl`"):
         run_experiment(load_experiment(str(job)))
     assert not (run_folder(load_experiment(str(job))) / "raw").exists()
+
+
+def test_a_killed_experiment_goes_on_and_ends_with_the_same_weights(
+    done: tuple[Path, Path], run: Path, rows: Path, tmp_path: Path
+) -> None:
+    job = job_file(tmp_path, run, rows)
+    command = subprocess.Popen([sys.executable, "-m", "curation", "run", str(job)], stdout=subprocess.DEVNULL)
+    folder = run_folder(load_experiment(str(job)))
+    deadline = time.monotonic() + 240
+    while len(list(folder.glob("*/*/*/stage.json"))) < 4 and time.monotonic() < deadline and command.poll() is None:
+        time.sleep(0.02)
+    command.kill()
+    command.wait()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/*/stage.json")}
+    assert 4 <= len(before) < 18
+
+    assert run_experiment(load_experiment(str(job))) == folder
+
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {key: result.weights_sha256 for key, result in by_stage(folder).items()} == {
+        key: result.weights_sha256 for key, result in by_stage(done[1]).items()
+    }
