@@ -17,11 +17,11 @@ from scipy import stats
 
 from alignment.preregistration import EndpointSettings, Preregistration
 from alignment.run_scores import NOT_REACHED, Paired, RunScores, paired, widened
-from alignment.statistics.bootstrap import NONE, Interval, crossed_intervals
+from alignment.statistics.bootstrap import NONE, Interval, crossed_intervals, crossed_p
 from alignment.statistics.censored import censored_differences, median_interval, sign_test
 from alignment.statistics.contrast import Cells, Contrast
 from alignment.statistics.effects import EffectSizes, effect_sizes, outliers
-from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority
+from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority, stricter
 from alignment.statistics.item_tests import ItemTests, McNemar, item_tests, mcnemar
 from alignment.statistics.power import POWER, minimum_detectable_effect
 from alignment.statistics.sign_flip import sign_flip
@@ -64,7 +64,9 @@ class EndpointResult:
     method: str = NONE
     margin_low: float | None = None  # interval of level 1 − 2·alpha, for tests against the margin
     margin_high: float | None = None
-    p: float | None = None
+    p: float | None = None  # the larger of the two below: both have to say so
+    p_flip: float | None = None  # sign flips: other seeds, these prompts
+    p_crossed: float | None = None  # other seeds and other prompts
     minimum_p: float = 1.0
     p_t: float | None = None  # paired t-test over seeds, for comparison
     p_adjusted: float | None = None
@@ -173,7 +175,9 @@ def _measured(
         method=wide.method,
         margin_low=narrow.low,
         margin_high=narrow.high,
-        p=test.p,
+        p=stricter(test.p, crossed_p(wide)),
+        p_flip=test.p,
+        p_crossed=crossed_p(wide),
         minimum_p=test.minimum_p,
         p_t=_t_test(per_seed),
         margin_test=_margin_test(blank, per_seed, narrow, plan.alpha, root),
@@ -210,12 +214,13 @@ def _margin_test(blank: EndpointResult, per_seed: F64, narrow: Interval, alpha: 
     if settings.margin is None:
         return None
     if settings.test == "equivalence":
-        return equivalence(per_seed, narrow.low, narrow.high, settings.margin, alpha, seed)
+        return equivalence(per_seed, narrow, settings.margin, alpha, seed)
     if blank.higher_is_better is None:
         return None
     if blank.higher_is_better:
-        return non_inferiority(per_seed, narrow.low, narrow.high, settings.margin, alpha, seed)
-    return non_inferiority(-per_seed, _negative(narrow.high), _negative(narrow.low), settings.margin, alpha, seed)
+        return non_inferiority(per_seed, narrow, settings.margin, alpha, seed)
+    mirrored = replace(narrow, effect=-narrow.effect, low=_negative(narrow.high), high=_negative(narrow.low))
+    return non_inferiority(-per_seed, mirrored, settings.margin, alpha, seed)
 
 
 def _censored(scores: RunScores, blank: EndpointResult, plan: Preregistration) -> EndpointResult:
@@ -245,6 +250,7 @@ def _censored(scores: RunScores, blank: EndpointResult, plan: Preregistration) -
         level=1 - plan.alpha,
         method="order statistics of the median" if bounds else NONE,
         p=test.p,
+        p_flip=test.p,
         minimum_p=test.minimum_p,
         median=median,
         seeds=tuple(

@@ -213,7 +213,8 @@ def _details(row: Mapping[str, Any]) -> str:
     if row["outliers"]:
         facts.append(f"outlying seeds: {', '.join(map(str, row['outliers']))}")
     facts.append(f"{row['items']:,} items in {row['clusters']:,} clusters; interval: {row['method']}")
-    facts.append(f"paired t-test over seeds: p {number(row['p_t'])}; adjustment: {row['adjustment']}")
+    flips = f"p {number(row['p_flip'])} by sign flips, {number(row['p_crossed'])} over seeds and prompts"
+    facts.append(f"{flips}; paired t-test over seeds: p {number(row['p_t'])}; adjustment: {row['adjustment']}")
     facts += _sizes(row["sizes"]) + _item_facts(row["item_tests"]) + list(row["notes"])
     lines = "".join(f"<li>{code_of(fact)}</li>" for fact in facts)
     why = f"<p>{escape(row['why'])}</p>" if row.get("why") else ""

@@ -122,7 +122,7 @@ def _conclusion(result: EndpointResult, decisive: float | None, plan: Preregistr
         return (
             {"non_inferiority": "non_inferior", "equivalence": "equivalent"}[settings.test] if shown else "not_resolved"
         )
-    # Both must say so: the test speaks of other seeds, the interval of other prompts as well.
+    # The interval is bootstrapped, the p is not: where they disagree nothing is claimed.
     apart = (result.low is not None and result.low > 0) or (result.high is not None and result.high < 0)
     if decisive is None or decisive > plan.alpha or not apart:
         return "not_resolved"

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from alignment.statistics.contrast import Contrast
+from alignment.statistics.sign_flip import Alternative
 
 F64 = npt.NDArray[np.float64]
 
@@ -78,6 +79,21 @@ def crossed_spread(table: F64) -> Spread | None:
         return Spread(0.0, rows - 1)
     scatter = of_rows**2 / (rows - 1) + of_columns**2 / (columns - 1) + rest**2 / ((rows - 1) * (columns - 1))
     return Spread(math.sqrt(variance / cells), max(variance**2 / scatter, 1.0))
+
+
+def crossed_p(found: Interval, alternative: Alternative = "two-sided", about: float = 0.0) -> float | None:
+    """The p-value that belongs to an interval over seeds and prompts: a t-test with its error and freedom.
+
+    None where the interval has no error. An effect without any spread has p 0, or 1 when it is `about` itself.
+    """
+    if found.error is None or found.freedom is None:
+        return None
+    apart = found.effect - about
+    certain = math.copysign(math.inf, apart) if apart else 0.0
+    distance = apart / found.error if found.error else certain
+    if alternative == "two-sided":
+        return min(1.0, 2 * float(stats.t.sf(abs(distance), found.freedom)))
+    return float(stats.t.sf(distance if alternative == "greater" else -distance, found.freedom))
 
 
 def crossed_draws(contrast: Contrast, seed: int, draws: int = DRAWS) -> F64:

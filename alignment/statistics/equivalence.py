@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from alignment.statistics.sign_flip import SignFlip, minimum_p, sign_flip
+from alignment.statistics.bootstrap import Interval, crossed_p
+from alignment.statistics.sign_flip import minimum_p, sign_flip
 
 F64 = npt.NDArray[np.float64]
 
@@ -20,7 +21,8 @@ F64 = npt.NDArray[np.float64]
 class MarginTest:
     """The verdict of a test against a margin.
 
-    `shown`: the sign-flip test and the interval of level 1 − 2α both say so. `refuted`: the whole interval lies beyond
+    `shown`: p, the larger of that of sign flips and that over seeds and prompts, and the interval of level 1 − 2α both
+    say so. `refuted`: the whole interval lies beyond
     the margin. Neither: not resolved.
     """
 
@@ -30,31 +32,36 @@ class MarginTest:
     refuted: bool
 
 
-def non_inferiority(
-    gains: F64, low: float | None, high: float | None, margin: float, alpha: float, seed: int = 0
-) -> MarginTest:
+def non_inferiority(gains: F64, interval: Interval, margin: float, alpha: float, seed: int = 0) -> MarginTest:
     """Whether a gain (positive is better) is more than −margin.
 
     Args:
         gains: one a seed.
-        low, high: interval of the gain of level 1 − 2·alpha: one-sided at alpha.
+        interval: of the gain, of level 1 − 2·alpha: one-sided at alpha.
         margin: > 0.
     """
-    test = sign_flip(gains, "greater", -margin, seed)
-    shown = test.p is not None and test.p <= alpha and low is not None and low > -margin
-    return MarginTest(test.p, test.minimum_p, shown, high is not None and high < -margin)
+    p = stricter(sign_flip(gains, "greater", -margin, seed).p, crossed_p(interval, "greater", -margin))
+    low, high = interval.low, interval.high
+    shown = p is not None and p <= alpha and low is not None and low > -margin
+    return MarginTest(p, minimum_p(len(gains), "greater"), shown, high is not None and high < -margin)
 
 
-def equivalence(
-    differences: F64, low: float | None, high: float | None, margin: float, alpha: float, seed: int = 0
-) -> MarginTest:
+def equivalence(differences: F64, interval: Interval, margin: float, alpha: float, seed: int = 0) -> MarginTest:
     """Whether a difference lies within ±margin: both one-sided tests at alpha, so p is the larger of the two."""
-    tests: list[SignFlip] = [
-        sign_flip(differences, "greater", -margin, seed),
-        sign_flip(differences, "less", margin, seed),
-    ]
-    known = [test.p for test in tests if test.p is not None]
-    p = max(known) if len(known) == 2 else None
+    low, high = interval.low, interval.high
+    p = stricter(
+        stricter(sign_flip(differences, "greater", -margin, seed).p, crossed_p(interval, "greater", -margin)),
+        stricter(sign_flip(differences, "less", margin, seed).p, crossed_p(interval, "less", margin)),
+    )
     inside = low is not None and high is not None and low > -margin and high < margin
     outside = (low is not None and low > margin) or (high is not None and high < -margin)
     return MarginTest(p, minimum_p(len(differences), "less"), p is not None and p <= alpha and inside, outside)
+
+
+def stricter(first: float | None, second: float | None) -> float | None:
+    """The larger of two p-values, None when either is unknown: a claim that both tests have to make.
+
+    Sign flips hold the prompts fixed: what a prompt does in every seed looks like an effect to them. The test over
+    seeds and prompts has to estimate its error from few seeds. The larger p is valid when either is.
+    """
+    return None if first is None or second is None else max(first, second)

@@ -38,7 +38,11 @@ def identical_arms() -> list[dict[str, Any]]:
         explore=[{"metric": "blimp.part*"}],
     )
     metrics = [toxicity(0.0, items=20), replace(toxicity(0.0, items=20), stage="pretrain"), bits(items=20)]
-    metrics += [Metric(name, "sft", {"raw": 0, "curated": 0}, items=20) for name in (MARGIN, *EXPLORED)]
+    # What a prompt does in every seed of an arm is no effect of the arm: some of these have much of it.
+    metrics += [
+        Metric(name, "sft", {"raw": 0, "curated": 0}, items=20, of_prompt=0.8 if name in (MARGIN, EXPLORED[0]) else 0.1)
+        for name in (MARGIN, *EXPLORED)
+    ]
     return [comparison(simulate(metrics, plan.seeds, root), plan) for root in range(REPLAYS)]
 
 
@@ -74,15 +78,25 @@ def test_exploring_identical_arms_finds_something_no_more_often_than_alpha() -> 
 def test_p_values_of_identical_arms_are_as_small_as_chance_makes_them() -> None:
     """Neither too often nor never: a test that cannot reject would pass the tests above too."""
     small = sum(
-        row["p"] <= ALPHA for found in identical_arms() for row in found["endpoints"] if row["name"] == "toxicity"
+        row["p_flip"] <= ALPHA for found in identical_arms() for row in found["endpoints"] if row["name"] == "toxicity"
     )
     rate = np.floor(ALPHA * 2**7) / 2**7  # 8 seeds: p is a multiple of 2^-7
 
     assert stats.binom.ppf(0.001, REPLAYS, rate) <= small <= stats.binom.ppf(0.999, REPLAYS, rate)
 
 
+def test_sign_flips_alone_would_take_what_prompts_do_for_an_effect() -> None:
+    """Why a claim takes the p over seeds and prompts as well."""
+    rows = [row for found in identical_arms() for row in found["endpoints"] if row["name"] == "margin"]
+
+    assert sum(row["p_flip"] <= ALPHA for row in rows) > 2 * AT_MOST
+    assert sum(row["p"] <= ALPHA for row in rows) <= AT_MOST
+
+
 def test_intervals_of_identical_arms_cover_zero() -> None:
-    rows = [row for found in identical_arms() for row in found["endpoints"] if row["name"] in ("toxicity", "gap")]
+    rows = [
+        row for found in identical_arms() for row in found["endpoints"] if row["name"] in ("toxicity", "gap", "margin")
+    ]
     covered = sum(row["low"] <= 0 <= row["high"] for row in rows)
 
     assert covered >= stats.binom.ppf(0.001, len(rows), 0.95)

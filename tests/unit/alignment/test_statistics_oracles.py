@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from alignment.statistics.bootstrap import Interval, crossed_interval, crossed_p
 from alignment.statistics.censored import censored_differences, median_interval, sign_test
-from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority
+from alignment.statistics.contrast import Cells, Contrast
+from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority, stricter
 from alignment.statistics.multiplicity import benjamini_hochberg, holm, smallest_adjusted
 from alignment.statistics.power import (
     detectable_by_sign_flip,
@@ -88,19 +91,27 @@ def test_a_difference_without_a_value_makes_the_test_impossible_and_not_signific
 # --- margins
 
 
+def between(low: float, high: float, error: float = 1e-3) -> Interval:
+    """An interval whose own p is next to nothing, so that sign flips decide."""
+    return Interval((low + high) / 2, low, high, 0.9, "test", error, 50.0, 0)
+
+
 def test_a_loss_within_the_margin_is_shown_when_test_and_interval_both_say_so() -> None:
     gains = np.array([-0.1, 0.0, 0.1, -0.05, 0.02, 0.03])
 
-    assert non_inferiority(gains, -0.2, 0.2, 0.5, 0.05) == MarginTest(2.0**-6, 2.0**-6, shown=True, refuted=False)
-    assert not non_inferiority(gains, -0.6, 0.2, 0.5, 0.05).shown  # the interval reaches beyond
-    assert not non_inferiority(gains[:4], -0.2, 0.2, 0.5, 0.05).shown  # four seeds: p is 1/16 at best
-    assert non_inferiority(gains - 2, -2.2, -1.8, 0.5, 0.05) == MarginTest(1.0, 2.0**-6, shown=False, refuted=True)
+    assert non_inferiority(gains, between(-0.2, 0.2), 0.5, 0.05) == MarginTest(2.0**-6, 2.0**-6, True, False)
+    assert not non_inferiority(gains, between(-0.6, 0.2), 0.5, 0.05).shown  # the interval reaches beyond
+    assert not non_inferiority(gains[:4], between(-0.2, 0.2), 0.5, 0.05).shown  # four seeds: p is 1/16 at best
+    assert not non_inferiority(gains, between(-0.2, 0.2, error=1.0), 0.5, 0.05).shown  # prompts vary too much
+    assert non_inferiority(gains - 2, between(-2.2, -1.8), 0.5, 0.05) == MarginTest(1.0, 2.0**-6, False, True)
 
 
 def test_the_margin_test_is_the_one_sided_permutation_test_of_scipy_about_the_margin() -> None:
     gains = numbers(4, 8) - 0.2
 
-    assert non_inferiority(gains, -1, 1, 0.7, 0.05).p == pytest.approx(permuted(gains + 0.7, "greater"), abs=1e-12)
+    found = non_inferiority(gains, between(-0.5, 0.5), 0.7, 0.05)
+
+    assert found.p == pytest.approx(permuted(gains + 0.7, "greater"), abs=1e-12)
 
 
 def test_equivalence_takes_the_larger_of_two_one_sided_tests() -> None:
@@ -108,15 +119,38 @@ def test_equivalence_takes_the_larger_of_two_one_sided_tests() -> None:
     apart = numbers(1, 9) * 0.2 + 0.15
     one_sided = [sign_flip(apart, "greater", -0.4).p, sign_flip(apart, "less", 0.4).p]
 
-    found = equivalence(apart, -0.1, 0.35, 0.4, 0.05)
+    found = equivalence(apart, between(-0.1, 0.35), 0.4, 0.05)
 
     assert found.p == max(p for p in one_sided if p is not None)
     # The t-test's version agrees about the side that decides and about the size.
     oracle, _, _ = weightstats.DescrStatsW(apart).ttost_mean(-0.4, 0.4)
     assert found.p == pytest.approx(oracle, abs=0.01)
     assert found.shown
-    assert not equivalence(apart, -0.1, 0.45, 0.4, 0.05).shown
-    assert equivalence(apart + 5, 4.9, 5.4, 0.4, 0.05).refuted
+    assert not equivalence(apart, between(-0.1, 0.45), 0.4, 0.05).shown
+    assert equivalence(apart + 5, between(4.9, 5.4), 0.4, 0.05).refuted
+
+
+def test_the_t_test_version_of_equivalence_is_that_of_statsmodels() -> None:
+    """Sign flips of many seeds are next to nothing, so the p over seeds and prompts decides."""
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    apart = numbers(2, 16) * 0.3 + 0.25
+    interval = crossed_interval(Contrast.between(Cells.of(apart[:, None]), Cells.of(np.zeros((16, 1)))), 0, 0.9)
+    oracle, lower, upper = weightstats.DescrStatsW(apart).ttost_mean(-0.4, 0.4)
+
+    assert crossed_p(interval, "greater", -0.4) == pytest.approx(lower[1])
+    assert crossed_p(interval, "less", 0.4) == pytest.approx(upper[1])
+    assert crossed_p(interval) == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)
+    found = equivalence(apart, interval, 0.4, 0.05)
+    assert found.p is not None
+    assert found.p >= oracle
+
+
+def test_an_effect_without_spread_is_certain_or_nothing() -> None:
+    none = Interval(0.0, 0.0, 0.0, 0.95, "t", 0.0, 5.0, 0)
+
+    assert (crossed_p(none), crossed_p(replace(none, effect=1.0)), crossed_p(replace(none, error=None))) == (1, 0, None)
+    assert stricter(None, 0.1) is None
+    assert stricter(0.2, 0.1) == 0.2
 
 
 # --- multiplicity
