@@ -6,7 +6,7 @@ average away what a prompt does in all seeds, and the interval would speak of th
 
 Why an expanded percentile interval and not BCa: with few seeds a bootstrap is too narrow, by (n − 1)/n in variance and
 by a normal where a t quantile belongs, and BCa repairs neither. Measured where seeds matter most (6 seeds, nominal
-95 %, `python -m benchmarks.interval_coverage`): expanded 95 %, percentile 86 %, BCa 85 %. Hesterberg (2015, The
+95 %, `python -m benchmarks.interval_coverage`): expanded 93 %, percentile 87 %, BCa 86 %. Hesterberg (2015, The
 American Statistician 69(4)) moves the percentile levels outwards until a normal distribution would give the t-interval;
 here the error and the degrees of freedom come from the crossed analysis of variance.
 """
