@@ -21,12 +21,13 @@ from beam_jobs.context import RunContext
 from beam_jobs.packed import FLUSH_ROWS, PackByPartition, unpack
 from beam_jobs.runners import RunnerSettings, Task, run_pipelines, run_tasks, spread_tasks
 from curation.dedup.candidates import bucket_edges, components, row_keys
+from curation.dedup.repeats import maybe_repeated
 from curation.kernels.shingles import U64
 from curation.kernels.text_batch import I64
 
 EXACT = "sha256"  # the column whose buckets are exact duplicates
-# Rows of one range on one machine. A task holds about 50 bytes a row while it sorts: 400 MB a worker.
-SCANNED_ROWS = 8_000_000
+# Rows of one range on one machine: a task holds about 30 bytes a row, 500 MB. Each range reads the column again.
+SCANNED_ROWS = 16_000_000
 PARTITION_ROWS = 250_000  # rows of a shuffle partition: 4 MB packed
 # Rows of a piece, what a lane sends to a partition at once: with fewer, what Beam adds to a piece (some 20 bytes, and
 # microseconds of Python) begins to show.
@@ -50,18 +51,26 @@ class IndexShard:
     # Of an earlier run: its duplicates are not kept, so nothing is compared with them.
     duplicates_uri: str | None = None
 
-    def buckets(self, columns: Sequence[str]) -> Iterator[tuple[U64, U64]]:
-        """(bucket, row key) of every row that counts, column by column."""
+    def buckets(self, columns: Sequence[str]) -> Iterator[U64]:
+        """The bucket of every row of `self.counting()`, column by column."""
         with io.parquet_file(self.uri) as file:
             table = file.read(columns=list(columns))
-        rows = np.arange(table.num_rows)
-        if self.duplicates_uri is not None:
-            with io.parquet_file(self.duplicates_uri) as file:
-                rows = np.setdiff1d(rows, file.read(columns=["row"])["row"].to_numpy())
-        keys = row_keys(self.number, rows)
+        counting = self.counting()
         for name in columns:
             found = content_hash(table[name])[:, 0] if name == EXACT else table[name].to_numpy()
-            yield (found if self.duplicates_uri is None else found[rows]), keys
+            yield found if counting is None else found[counting]
+
+    def counting(self) -> I64 | None:
+        """The rows that count; None: all."""
+        if self.duplicates_uri is None:
+            return None
+        with io.parquet_file(self.duplicates_uri) as file:
+            return np.setdiff1d(np.arange(self.rows), file.read(columns=["row"])["row"].to_numpy())
+
+    def keys(self) -> U64:
+        """The row keys of `self.counting()`."""
+        counting = self.counting()
+        return row_keys(self.number, np.arange(self.rows) if counting is None else counting)
 
 
 def content_hash(column: Any) -> U64:
@@ -112,15 +121,27 @@ def _scan(context: RunContext, shards: Sequence[IndexShard], runner: RunnerSetti
 
 def scan_range(task: Task, _: dict[str, Any]) -> None:
     """The edges of one column and one range of its hashes."""
-    buckets, keys = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for plain in io.read_json(task["shards"]):
-        for found, rows in IndexShard(**plain).buckets([task["column"]]):
-            if task["bits"]:
-                chosen = found >> np.uint64(64 - task["bits"]) == task["range"]
-                found, rows = found[chosen], rows[chosen]
-            buckets.append(found)
-            keys.append(rows)
-    _write_edges(task["target"], bucket_edges(np.concatenate(buckets), np.concatenate(keys)))
+    shards = [IndexShard(**plain) for plain in io.read_json(task["shards"])]
+    buckets, places = [np.zeros(0, np.uint64)], []
+    for shard in shards:
+        (found,) = shard.buckets([task["column"]])
+        place = None
+        if task["bits"]:
+            place = np.flatnonzero(found >> np.uint64(64 - task["bits"]) == task["range"]).astype(np.uint32)
+            found = found[place]
+        buckets.append(found)
+        places.append(place)
+    begins = np.cumsum([len(found) for found in buckets])
+    whole = np.concatenate(buckets)
+    del buckets
+    chosen = maybe_repeated(whole)
+    keys = [np.zeros(0, np.uint64)]
+    for shard, place, begin, end in zip(shards, places, begins[:-1], begins[1:], strict=True):
+        at = chosen[slice(*np.searchsorted(chosen, [begin, end]))] - begin
+        counting = shard.counting()
+        rows = at if place is None else place[at]
+        keys.append(row_keys(shard.number, rows if counting is None else counting[rows]))
+    _write_edges(task["target"], bucket_edges(whole[chosen], np.concatenate(keys)))
 
 
 def _write_edges(uri: str, edges: tuple[U64, U64]) -> None:
@@ -137,7 +158,9 @@ class _EmitBands(beam.DoFn):  # type: ignore[misc]
 
     def process(self, lane: tuple[int, Iterable[bytes]]) -> Iterator[tuple[U64, U64]]:
         for line in lane[1]:
-            for buckets, keys in IndexShard(**json.loads(line)["shard"]).buckets(self.columns):
+            shard = IndexShard(**json.loads(line)["shard"])
+            keys = shard.keys()
+            for buckets in shard.buckets(self.columns):
                 if not self.bits:
                     yield buckets, keys
                     continue
@@ -153,7 +176,9 @@ class _BucketEdges(beam.DoFn):  # type: ignore[misc]
         self.target = target
 
     def process(self, partition: tuple[int, Iterable[bytes]]) -> Iterator[int]:
-        edges = bucket_edges(*unpack(partition[1]))
+        buckets, keys = unpack(partition[1])
+        chosen = maybe_repeated(buckets)
+        edges = bucket_edges(buckets[chosen], keys[chosen])
         _write_edges(f"{self.target}-{partition[0]:05d}.npy", edges)
         yield len(edges[0])
 
