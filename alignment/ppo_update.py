@@ -15,7 +15,7 @@ from alignment import policy_gradient as pg
 from alignment.loop import LoopSettings, Micro, Objective, Optimiser, accumulate, wants_bf16
 from alignment.losses import taken_log_probs
 from alignment.reference import by_length, response_logits
-from alignment.rollout import Rollout, places, tempered_logits, token_values, with_next
+from alignment.rollout import Rollout, places, short_attention, tempered_logits, token_values, with_next
 from alignment.rows import Example, pad
 from curation.errors import Problem, StageError
 from curation.seeding import derive_seed
@@ -31,7 +31,7 @@ class UpdateSettings(Settings):
 
     epochs: int = Field(default=4, ge=1)  # lm-human-preferences, N+; InstructGPT 1
     minibatches: int = Field(default=1, ge=1)  # optimiser steps an epoch: N+ 1, InstructGPT 8
-    rows_per_micro: int = Field(default=32, ge=1)  # sequences through a model at once; changes memory, not results
+    rows_per_micro: int = Field(default=16, ge=1)  # sequences through a model at once; see `rows_per_forward`
     clip: float = Field(default=0.2, gt=0)  # of the ratio (Schulman 2017, table 3)
     value_clip: float = Field(default=0.2, gt=0)  # of the value's change (lm-human-preferences)
     value_coefficient: float = Field(default=0.1, gt=0)  # lm-human-preferences, N+
@@ -255,7 +255,9 @@ def update(
 
 
 def _mean(objective: Objective, optimiser: Optimiser, micros: Sequence[Micro], where: torch.device) -> dict[str, float]:
-    means = accumulate(objective, optimiser.model, micros, optimiser.settings, where)
+    width = max(micro.tensors["ids"].shape[1] for micro in micros)
+    with short_attention(wants_bf16(optimiser.settings.precision, where), where, width):
+        means = accumulate(objective, optimiser.model, micros, optimiser.settings, where)
     del means["loss"]  # each objective logs its own under its own name, before coefficients
     return means
 

@@ -7,13 +7,15 @@ engines differ, and then the ratio is not 1 where it must be. Nothing else may b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationConfig
 
 from alignment import policy_gradient as pg
@@ -34,13 +36,19 @@ MissingEos = Literal["score", "subtract", "keep"]
 # log-probabilities are taken, and the estimated KL turns negative (trl #615, #1005, #1017).
 HARMLESS_OPTIONS = frozenset({"use_cache", "cache_implementation", "cache_config", "compile_config", "disable_compile"})
 
+# Forward and backward pass of torch 2.13's CPU kernels in bf16, flash against plain: 22.6 and 12.0 ms at 16 rows of 128
+# tokens, 15.5 and 19.0 ms at 8 of 256; in fp32 flash is never slower.
+SHORT = 128
+
 
 class SamplingSettings(Settings):
     """How responses are drawn."""
 
     response_tokens: int = Field(default=53, ge=1)  # at most; 53: Stiennon 2020 and the N+ replication
     temperature: float = Field(default=1.0, gt=0)  # InstructGPT; lm-human-preferences has 0.7
-    rows_per_forward: int = Field(default=64, ge=1)  # sequences through a model at once where no gradient is kept
+    # Sequences through a model at once where no gradient is kept. Those of like length go together: 16 pad little and
+    # stay in a CPU's cache (an update of 32 episodes costs 14 % less than with all at once). On a GPU, take all.
+    rows_per_forward: int = Field(default=16, ge=1)
     options: Mapping[str, Any] = Field(
         default_factory=dict
     )  # further options of `generate`: only such as leave the distribution alone
@@ -162,7 +170,8 @@ def places(start: Tensor, response: Tensor, width: int) -> Tensor:
 
 def tempered_logits(model: Any, ids: Tensor, mask: Tensor, at: Tensor, temperature: float) -> Tensor:
     """(marked, vocabulary) fp32 logits over the temperature, of the tokens marked in `at` (rows, W), row by row."""
-    return response_logits(model, ids, mask, at).float() / temperature
+    logits = response_logits(model, ids, mask, at).float()
+    return logits if temperature == 1 else logits / temperature
 
 
 def token_values(critic: RewardModel, ids: Tensor, start: Tensor, slots: Tensor) -> Tensor:
@@ -275,6 +284,16 @@ def sampling_gap(policy: Any, rollout: Rollout, settings: SamplingSettings, pad_
             position_ids=spots[:, begin + t : begin + t + 1], past_key_values=step.past_key_values, use_cache=True,
         )  # fmt: skip
     return worst
+
+
+@contextmanager
+def short_attention(bf16: bool, where: torch.device, width: int) -> Iterator[None]:
+    """On a CPU in bf16, rows of at most `SHORT` tokens take attention's plain formula and not its flash kernel."""
+    if bf16 and where.type == "cpu" and width <= SHORT:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield
 
 
 def rollout_seed(seed: int, round_number: int, step: int) -> int:

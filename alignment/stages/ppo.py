@@ -18,7 +18,7 @@ from pydantic import Field
 
 from alignment import checkpoint, processes
 from alignment import policy_gradient as pg
-from alignment.loop import LoopSettings, Optimiser, Progress, SliceOverError, autocast, compile_blocks
+from alignment.loop import LoopSettings, Optimiser, Progress, SliceOverError, autocast, compile_blocks, wants_bf16
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora
 from alignment.metrics_log import MetricsLog, ProgressLine
 from alignment.model import RewardModel, load_model, save_model, weights_sha256
@@ -35,7 +35,16 @@ from alignment.ppo_update import (
     update,
 )
 from alignment.preference_rows import DemonstrationRow, Prompt
-from alignment.rollout import SamplingSettings, Scorer, collect, distinct, rewards_of, rollout_seed, sampling_gap
+from alignment.rollout import (
+    SamplingSettings,
+    Scorer,
+    collect,
+    distinct,
+    rewards_of,
+    rollout_seed,
+    sampling_gap,
+    short_attention,
+)
 from alignment.rows import Example, check_tokenizer, counted
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
@@ -267,7 +276,9 @@ class Training:
         s, m = self.settings, self.models
         chosen = endless(len(self.prompts), at * s.episodes, s.episodes, self.seed, f"round {self.round_number}")
         prompts = [self.prompts[int(k)] for k in chosen]
-        with autocast(s.loop, self.where):
+        width = max(map(len, prompts)) + s.sampling.response_tokens
+        bf16 = wants_bf16(s.loop.precision, self.where)
+        with autocast(s.loop, self.where), short_attention(bf16, self.where, width):
             draw = rollout_seed(self.seed, self.round_number, at)
             rollout = collect(m.policy, m.reference, m.critic, m.scorer, prompts, s.sampling, self.ids, draw)
             extra = {"kl_coefficient": self.control.value}
@@ -276,7 +287,7 @@ class Training:
                     extra["heldout_reward"] = float(rewards_of(m.heldout, rollout.ids, rollout.mask).mean())
             if at == 0:
                 extra["sampling_gap"] = sampling_gap(m.policy, rollout, s.sampling, self.ids["pad"])
-                _check_gap(extra["sampling_gap"], torch.is_autocast_enabled(self.where.type))
+                _check_gap(extra["sampling_gap"], bf16)
         episodes = judge(rollout, s.update, self.control.value)
         extra |= {"distinct_1": distinct(rollout, 1), "distinct_2": distinct(rollout, 2)}
         return episodes, {**summary(episodes), **extra}
