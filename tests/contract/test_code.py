@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-PACKAGES = ("curation", "classifiers", "beam_jobs")
+PACKAGES = ("curation", "classifiers", "beam_jobs", "alignment")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "types"}
@@ -50,13 +50,13 @@ TRAINING = {"classifiers.encoder_net", "classifiers.fit_encoder"}  # need the ex
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports(name: str) -> None:
-    if name in TRAINING:
+    if name in TRAINING or name.startswith("alignment"):
         pytest.importorskip("torch", reason="needs the extra `train`")
     importlib.import_module(name)
 
 
 def test_importing_curation_and_classifiers_loads_neither_beam_nor_torch() -> None:
-    names = [name for name in MODULES if not name.startswith("beam_jobs") and name not in TRAINING]
+    names = [name for name in MODULES if not name.startswith(("beam_jobs", "alignment")) and name not in TRAINING]
     code = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
         "print(sorted({'apache_beam', 'torch', 'transformers', 'datasets'} & set(sys.modules)))"

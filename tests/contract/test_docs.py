@@ -70,6 +70,16 @@ def test_every_settings_file_is_a_ruleset_or_a_job_that_would_run(path: str, mon
     elif data["kind"] == "curate":
         job = parse(CurateJob, data, path, "this job")
         assert [load_ruleset(arm).name for arm in job.arms]
+    elif data["kind"] == "preregistration":
+        pytest.importorskip("torch", reason="needs the extra `train`")
+        from alignment.preregistration import read_preregistration
+
+        assert read_preregistration(Path(path)).endpoints
+    elif data["kind"] == "experiment":
+        pytest.importorskip("torch", reason="needs the extra `train`")
+        from alignment.config import load_experiment
+
+        assert load_experiment(path).stages
     else:
         assert data["kind"] in KINDS  # the other kinds are checked beside the code that reads them
 
@@ -131,7 +141,7 @@ def test_every_dependency_is_pinned() -> None:
     assert pins["torch"] == "2.13.0"
 
 
-def test_make_without_a_target_lists_demo_and_test() -> None:
+def test_make_without_a_target_lists_what_a_newcomer_types() -> None:
     shown = subprocess.run(["make", "-s"], cwd=REPO, capture_output=True, text=True, check=True).stdout
 
-    assert [line.split()[1] for line in shown.splitlines()] == ["demo", "test"]
+    assert [line.split()[1] for line in shown.splitlines()] == ["demo", "experiment-smoke", "test"]
