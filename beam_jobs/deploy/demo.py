@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,8 @@ JOB = "examples/curate_sample.yaml"
 def run(output: str, *beam: str) -> dict[str, Any]:
     """The manifest of the sample job, run by the command a user would type."""
     command = [sys.executable, "-m", "curation", "curate", JOB, "--set", f"output={output}", "--json"]
-    print("$ headwater curate", JOB, "--set", f"output={output}", *(("--", *beam) if beam else ()), flush=True)
+    typed = ["headwater", "curate", JOB, "--set", f"output={output}", *(("--", *beam) if beam else ())]
+    print("$", shlex.join(typed), flush=True)
     started = time.monotonic()
     done = subprocess.run([*command, "--", *beam] if beam else command, stdout=subprocess.PIPE, text=True)
     if done.returncode:

@@ -97,21 +97,23 @@ def test_workers_inside_the_driver_write_the_bytes_of_one_machine(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "codes"),
+    ("wrong", "on_spark", "on_flink"),
     [
-        (["--spark_master_url=spark://{closed}", "--flink_master={closed}"], ["no-master"]),
-        (["--spark_master_url=spark://{other}", "--flink_master={other}"], ["no-master"]),
-        (["--job_server_java_launcher=/nowhere/java"], ["no-java"]),
-        (["--environment_type=PROCESS", '--environment_config={{"command": "/bin/true"}}'], ["no-worker"]),
-        (["--output_executable_path={folder}/run.jar"], ["one-jar"]),
+        (["--spark_master_url=spark://{closed}", "--flink_master={closed}"], "no-master", "no-master"),
+        (["--spark_master_url=spark://{other}", "--flink_master={other}"], "no-master", "no-master"),
+        # A Spark master tells its version to nobody but another Spark.
+        (["--spark_master_url=http://{other}", "--flink_version=1.20"], "bad-master", "other-cluster-version"),
+        (["--job_server_java_launcher=/nowhere/java"], "no-java", "no-java"),
+        (["--environment_type=PROCESS", '--environment_config={{"command": "/bin/true"}}'], "no-worker", "no-worker"),
+        (["--output_executable_path={folder}/run.jar"], "one-jar", "one-jar"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_job_server_is_started(
-    cluster: Cluster, wrong: list[str], codes: list[str], tmp_path: Path
+    cluster: Cluster, wrong: list[str], on_spark: str, on_flink: str, tmp_path: Path
 ) -> None:
     said = refused(cluster, *(option.format(folder=tmp_path, **places(cluster)) for option in wrong))
 
-    assert said == codes
+    assert said == [on_spark if cluster.name == "spark" else on_flink]
 
 
 def test_a_job_server_of_another_version_is_refused_unless_it_is_allowed(cluster: Cluster, tmp_path: Path) -> None:
@@ -121,13 +123,6 @@ def test_a_job_server_of_another_version_is_refused_unless_it_is_allowed(cluster
     options = [option for option in cluster.options if not option.startswith("--experiments=")]
 
     assert refused(cluster, f"--{cluster.name}_job_server_jar={other}", options=options) == ["other-job-server"]
-
-
-def test_a_flink_of_another_version_is_refused_by_what_its_job_manager_says(cluster: Cluster) -> None:
-    if cluster.name != "flink":
-        pytest.skip("a Spark master tells its version to nobody but another Spark")
-
-    assert refused(cluster, "--flink_version=1.20") == ["other-cluster-version"]
 
 
 def test_a_killed_driver_a_killed_worker_and_a_lost_node_leave_no_trace(
