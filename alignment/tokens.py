@@ -131,31 +131,30 @@ def write_tokens(
     with (folder / TOKENS).open("r+b") as stream:
         stream.truncate(used * dtype.itemsize)
     held_out = _write_ids(folder / VALIDATION, validation, dtype, vocabulary)
+    counts = {"tokens": used, "rows": len(starts), "validation_tokens": held_out}
+    shape = {"dtype": dtype.str, "context": context, "vocabulary": vocabulary, **ids}
+    _write_index(folder / INDEX, starts)
+    _write_facts(folder, {**shape, **counts, **(facts or {})}, [dtype.str, context, vocabulary, sorted(ids.items())])
+    return TokenFolder.open(folder, verify=False)
+
+
+def _write_index(path: Path, starts: I64) -> None:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, starts, version=(1, 0), allow_pickle=False)
-    (folder / INDEX).write_bytes(buffer.getvalue())
+    path.write_bytes(buffer.getvalue())
+
+
+def _write_facts(folder: Path, facts: Mapping[str, Any], identity: Sequence[Any]) -> None:
+    """`tokens.json`, last: a folder with it is whole. Its sha256 is of the files and of `identity`."""
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
         for name in (TOKENS, INDEX, VALIDATION)
     }
-    identity = json.dumps([files, dtype.str, context, vocabulary, sorted(ids.items())], sort_keys=True)
-    found = {
-        "schema_version": SCHEMA_VERSION,
-        "dtype": dtype.str,
-        "vocabulary": vocabulary,
-        "context": context,
-        **ids,
-        "tokens": used,
-        "rows": len(starts),
-        "validation_tokens": held_out,
-        "files": files,
-        "sha256": hashlib.sha256(identity.encode()).hexdigest(),
-        **(facts or {}),
-    }
+    digest = hashlib.sha256(json.dumps([files, *identity], sort_keys=True).encode()).hexdigest()
+    found = {"schema_version": SCHEMA_VERSION, "files": files, "sha256": digest, **facts}
     temporary = folder / (MANIFEST + ".tmp")
     temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(temporary, folder / MANIFEST)
-    return TokenFolder.open(folder, verify=False)
 
 
 # What has to be equal for two arms to be comparable, and what it is called in an error.
