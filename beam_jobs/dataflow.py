@@ -9,6 +9,7 @@ from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.resources import parse_resource_hints
 
 from beam_jobs.io import is_local
 from curation.errors import ConfigError, Problem, did_you_mean
@@ -35,17 +36,40 @@ def resource_hints(name: str, given: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in hints.items() if value}
 
 
+def check_hints(given: Sequence[str]) -> None:
+    """The hints of the score pass, before the passes that come first have run for hours.
+
+    Raises:
+        ConfigError: a hint that Beam cannot read, or one beside an option that excludes it.
+    """
+    hints = resource_hints("score", given)
+    problems = []
+    for name, value in hints.items():
+        try:
+            parse_resource_hints({name: value})
+        except ValueError:
+            wanted = "an amount with its unit, as 16GB"
+            problems.append(Problem("bad-value", f"`{value}` is no amount of memory", f"--score_{name}", wanted))
+    cloud = PipelineOptions(list(given)).view_as(beam_options.GoogleCloudOptions)
+    if hints and cloud.flexrs_goal:
+        message = f"FlexRS gives machines as they come: `--score_{min(hints)}` cannot be kept"
+        problems.append(Problem("contradiction", message, "--flexrs_goal", "one of the two"))
+    if problems:
+        raise ConfigError(*problems)
+
+
 def is_dataflow(given: Sequence[str]) -> bool:
     runner = PipelineOptions(list(given)).view_as(beam_options.StandardOptions).runner or ""
     return runner.rsplit(".", 1)[-1].lower().removesuffix("runner") == "dataflow"
 
 
 def check_dataflow(given: Sequence[str], run: str, inputs: Sequence[str]) -> None:
-    """Everything that can be known before the first job is submitted; nothing for other runners.
+    """Everything that can be known before the first job is submitted; for other runners only `check_hints`.
 
     Raises:
         ConfigError: with all problems found.
     """
+    check_hints(given)
     if not is_dataflow(given):
         return
     problems = [
@@ -58,7 +82,8 @@ def check_dataflow(given: Sequence[str], run: str, inputs: Sequence[str]) -> Non
             Problem("no-gcp", "Beam's Google Cloud half is not installed", None, None, "pip install 'headwater[gcp]'")
         )
     elif not problems:
-        problems += _credential_problems(PipelineOptions(list(given)))
+        problems = _invalid_values(PipelineOptions(list(given)))
+        problems = problems or _credential_problems(PipelineOptions(list(given)))
     if problems:
         raise ConfigError(*problems)
 
@@ -104,6 +129,15 @@ def _option_problems(options: PipelineOptions) -> list[Problem]:
         for flag, (value, expected) in wanted.items()
         if not value
     ]
+
+
+def _invalid_values(options: PipelineOptions) -> list[Problem]:
+    """What Dataflow's own rules for names and paths object to; Beam applies them when the first job is submitted."""
+    from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+    from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+
+    said = PipelineOptionsValidator(options, DataflowRunner()).validate()
+    return [Problem("bad-value", " ".join(str(text).split()), "after `--`") for text in said]
 
 
 def _credential_problems(options: PipelineOptions) -> list[Problem]:

@@ -5,11 +5,13 @@ Nothing here imports Beam unless options for Beam were given: a plan for this ma
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import StringIO
 from typing import Any
 
-from curation.errors import ConfigError, HeadwaterError, unknown_name
+from curation.errors import ConfigError, HeadwaterError, Problem, unknown_name
 
 # Beam's own local runner, by name: `DirectRunner` first looks on the network for another runner's binary.
 LOCAL_RUNNER = "FnApiRunner"
@@ -45,9 +47,9 @@ def choose_runner(given: Sequence[str], workers: int) -> RunnerChoice:
             "no runner is named after `--`; Prism writes the same bytes and took "
             f"{PRISM_S:.1f} s where this took {LOCAL_S:.1f} s, so it is used only when named",
         )
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import StandardOptions
 
-    options = PipelineOptions(list(given))
+    options = parsed(given)
     asked = options.view_as(StandardOptions).runner
     if asked is None:
         return _local(workers, "Beam options are given, none of them a runner")
@@ -60,6 +62,25 @@ def choose_runner(given: Sequence[str], workers: int) -> RunnerChoice:
     if name == LOCAL_RUNNER:
         return _local(workers, NAMED)
     return RunnerChoice(name, _where(name, options.get_all_options()), _why(name))
+
+
+def parsed(given: Sequence[str]) -> Any:
+    """Beam's `PipelineOptions` of these words.
+
+    Raises:
+        ConfigError: a value that is missing or not of its option's type; Beam itself would print all options it has.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    options = PipelineOptions(list(given))
+    said = StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options.get_all_options()
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise ConfigError(Problem("bad-value", f"Beam cannot read its options: {reason}", "after `--`")) from None
+    return options
 
 
 def _local(workers: int, why: str) -> RunnerChoice:

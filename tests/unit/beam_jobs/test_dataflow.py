@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import beam_jobs.deploy
 from beam_jobs import runners
+from beam_jobs.bands import IndexShard, band_edges
+from beam_jobs.config import CurateJob
+from beam_jobs.context import RunContext, load_arms
 from beam_jobs.dataflow import check_dataflow, resource_hints
 from beam_jobs.deploy.flex_launcher import command_line
 from beam_jobs.runners import RunnerSettings, run_tasks
 from curation.errors import ConfigError
+from curation.settings import parse
 
 DEPLOY = Path(beam_jobs.deploy.__file__).parent
+DATAFLOW_PAGE = DEPLOY.parents[1] / "docs/howto/dataflow.md"
 OPTIONS = [
     *("--runner=DataflowRunner", "--project=a-project-123", "--region=europe-west1", "--no_auth", "--dry_run=True"),
     *("--temp_location=gs://a-bucket-123/temp", "--staging_location=gs://a-bucket-123/staging"),
@@ -71,8 +77,72 @@ def test_only_the_score_pass_asks_for_a_larger_machine() -> None:
     }
 
 
-def translated(monkeypatch: pytest.MonkeyPatch, run: Path, name: str, count: int, *more: str) -> Any:
-    """The runner after DataflowRunner's own translation of one pass over `count` input files."""
+def test_every_option_of_the_how_to_page_is_one_that_is_known() -> None:
+    page = DATAFLOW_PAGE.read_text(encoding="utf-8")
+    shown = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)((?:=[^\s`']+|='[^']+')?)", _headwater_part(page)))
+    known = set(PipelineOptions([]).get_all_options())
+
+    assert len(shown) > 10
+    assert {name for name, _ in shown} - known <= {"set", "build-arg"}, "ours, and docker's"
+    given = [
+        f"--{name}{value}".replace("'", "")
+        for name, value in sorted(shown)
+        if value and name in known - {"flexrs_goal"}
+    ]
+    assert problems([*OPTIONS, *given]) == []
+
+
+def _headwater_part(page: str) -> str:
+    """The page without the commands of other programs: gcloud, docker."""
+    return "\n".join(
+        line for line in re.sub(r"\\\n\s*", " ", page).splitlines() if not re.match(r"gcloud|docker", line)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--score_min_ram=lots", "error[bad-value]: `lots` is no amount of memory"),
+        ("--score_min_ram=16", "error[bad-value]: `16` is no amount of memory"),
+        ("--score_min_ram=16GiB", None),
+        ("--score_min_ram=16GB", None),
+        ("--flexrs_goal=COST_OPTIMIZED", None),
+    ],
+)
+def test_a_hint_that_cannot_be_read_is_refused_before_the_passes_that_come_first(given: str, expected: str) -> None:
+    for runner in (OPTIONS, ["--runner=SparkRunner"]):
+        found = problems([*runner, given])
+
+        assert [problem.splitlines()[0] for problem in found] == ([expected] if expected else [])
+
+
+def test_hints_and_flexrs_exclude_each_other() -> None:
+    (problem,) = problems([*OPTIONS, "--score_min_ram=16GB", "--flexrs_goal=COST_OPTIMIZED"])
+
+    assert problem.startswith(
+        "error[contradiction]: FlexRS gives machines as they come: `--score_min_ram` cannot be kept"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--project=P", "Invalid Project ID (P)"),
+        ("--temp_location=bucket/temp", "Invalid GCS path (bucket/temp), given for the option: temp_location"),
+        ("--job_name=With_Capitals", "Invalid job_name (With_Capitals)"),
+    ],
+)
+def test_a_value_that_dataflow_would_refuse_is_refused_here(option: str, said: str) -> None:
+    pytest.importorskip("apitools", reason="the extra `gcp` is not installed: `make cloud-test` runs this")
+
+    found = problems([*OPTIONS, option])
+
+    assert len(found) == 1
+    assert found[0].startswith(f"error[bad-value]: {said}")
+
+
+def translated(monkeypatch: pytest.MonkeyPatch, start: Callable[[RunnerSettings], None], *more: str) -> Any:
+    """The runner after DataflowRunner's own translation of the pipeline that `start` runs."""
     pytest.importorskip("apitools", reason="the extra `gcp` is not installed: `make cloud-test` runs this")
     found: list[Any] = []
 
@@ -81,28 +151,48 @@ def translated(monkeypatch: pytest.MonkeyPatch, run: Path, name: str, count: int
         pipeline.run()
         found.append(pipeline.runner)
 
-    monkeypatch.setattr(runners, "run_pipeline", capture)
+    monkeypatch.setattr(runners, "_run_to_end", capture)
     monkeypatch.setattr("apache_beam.runners.portability.stager.Stager.stage_job_resources", lambda *_, **__: [])
+    start(RunnerSettings(2, (*OPTIONS, *more)))
+    (only,) = found
+    return only
+
+
+def pass_over(monkeypatch: pytest.MonkeyPatch, run: Path, name: str, count: int, *more: str) -> Any:
+    """One pass of tasks over `count` input files."""
     tasks = [{"shard": i, "uri": f"gs://a-bucket-123/in/part-{i:06d}.jsonl.zst", "weight": 1} for i in range(count)]
-    run_tasks(name, str(run), tasks, "module:function", {}, RunnerSettings(2, (*OPTIONS, *more)), True)
-    return found[0]
+
+    def start(runner: RunnerSettings) -> None:
+        run_tasks(name, str(run), tasks, "module:function", {}, runner, True)
+
+    return translated(monkeypatch, start, *more)
 
 
+def bands_over(monkeypatch: pytest.MonkeyPatch, run: Path, _: str, count: int) -> Any:
+    """The shuffle of the hashes of `count` input files."""
+    plain = {"kind": "curate", "input": ["x"], "output": "o", "arms": ["dedup_only"]}
+    job = parse(CurateJob, plain, "job", "this job")
+    shards = [IndexShard(i, f"gs://a-bucket-123/index-{i}", "", 10_000, False) for i in range(count)]
+    context = RunContext(str(run), job, load_arms(job))
+    return translated(monkeypatch, lambda runner: band_edges(context, shards, runner))
+
+
+@pytest.mark.parametrize(("make", "name"), [(pass_over, "measure"), (pass_over, "decide"), (bands_over, "bands")])
 def test_the_job_over_a_hundred_thousand_files_is_as_small_as_that_over_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[..., Any], name: str
 ) -> None:
-    one = translated(monkeypatch, tmp_path / "one", "measure", 1)
-    many = translated(monkeypatch, tmp_path / "many", "measure", 100_000)
+    one = make(monkeypatch, tmp_path / "one", name, 1)
+    many = make(monkeypatch, tmp_path / "many", name, 100_000)
 
     sizes = [runner.proto_pipeline.ByteSize() for runner in (one, many)]
-    # The paths differ by a byte, and one digit of the number of lanes may: nothing grows with the files.
+    # The paths differ by a byte, and a digit of the number of lanes or partitions may: nothing grows with the files.
     assert abs(sizes[0] - sizes[1]) < 64
     assert sizes[1] < MOST_BYTES / 100
 
 
 def test_the_hints_reach_the_score_step_and_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hint = "type:nvidia-l4;count:1;install-nvidia-driver"
-    runner = translated(monkeypatch, tmp_path, "score", 3, "--score_min_ram=16GB", f"--score_accelerator={hint}")
+    runner = pass_over(monkeypatch, tmp_path, "score", 3, "--score_min_ram=16GB", f"--score_accelerator={hint}")
 
     proto = runner.proto_pipeline
     hinted = {
@@ -124,7 +214,7 @@ def test_the_hints_reach_the_score_step_and_no_other(monkeypatch: pytest.MonkeyP
 
 def test_one_step_only_loads_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two would be fused into one worker and hold each model twice."""
-    proto = translated(monkeypatch, tmp_path, "score", 3).proto_pipeline
+    proto = pass_over(monkeypatch, tmp_path, "score", 3).proto_pipeline
 
     steps = [step for step in proto.components.transforms.values() if step.spec.urn == "beam:transform:pardo:v1"]
     assert sorted(step.unique_name for step in steps) == ["Tasks", "score"]  # `Tasks` lists the shards

@@ -163,6 +163,27 @@ def test_a_runner_that_beam_does_not_have_is_refused_before_inputs_are_read(run:
     assert (problem.code, problem.hint) == ("unknown-runner", "did you mean `SparkRunner`?")
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--max_num_workers", "argument --max_num_workers: expected one argument"),
+        ("--max_num_workers=many", "argument --max_num_workers: invalid int value: 'many'"),
+        ("--flink_version=7", "argument --flink_version: invalid choice: '7' (choose from"),
+    ],
+)
+def test_an_option_without_a_value_or_with_a_wrong_one_is_one_message(
+    option: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beam prints the usage of all its options, some hundred lines, and ends the process."""
+    with pytest.raises(ConfigError) as caught:
+        choose_runner([option], 2)
+
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where) == ("bad-value", "after `--`")
+    assert problem.message.startswith(f"Beam cannot read its options: {said}")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_plan_for_this_machine_does_not_import_beam(tmp_path: Path) -> None:
     code = (
         "import sys; from curation.cli import main\n"
