@@ -155,7 +155,8 @@ def agreement(scores: RunScores, plan: Preregistration) -> list[dict[str, Any]]:
             {"first": first, "second": second, **asdict(_kendall(values, signs, first, second, arms))}
             for first, second in combinations(question.metrics, 2)
         ]
-        out.append({"question": question.question, "stage": question.stage, "best_first": order, "pairs": pairs})
+        means = {metric: {arm: values[metric][arm] for arm in order[metric]} for metric in values}
+        out.append({"question": question.question, "stage": question.stage, "best_first": means, "pairs": pairs})
     return [plain(row) for row in out]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from alignment.json_rows import read_rows, write_rows
-from alignment.statistics.censored import censored_differences, median_interval
+from alignment.statistics.censored import censored_differences, median, median_interval
 from curation.errors import DataContractError, Problem
 
 FILE = "curves.jsonl"
@@ -71,15 +71,23 @@ def read_curves(run: Path) -> list[CurvePoint]:
     return sorted(points, key=lambda p: (p.curve, p.metric, p.arm, p.seed, p.x))
 
 
-def means(points: Sequence[CurvePoint]) -> dict[str, list[tuple[float, float, float, float]]]:
-    """arm → (x, mean over seeds, lowest, highest seed), for points of one curve and metric."""
-    found: dict[str, dict[float, list[float]]] = {}
+def drawn_lines(points: Sequence[CurvePoint]) -> dict[str, list[list[tuple[float, float, float, float]]]]:
+    """arm → its lines of (x, mean over seeds, lowest, highest seed), for points of one curve and metric.
+
+    One line an arm where its seeds were measured at the same x; else one a seed: a mean over seeds that stand at other
+    places would be no curve.
+    """
+    found: dict[str, dict[int, dict[float, float]]] = {}
     for point in points:
-        found.setdefault(point.arm, {}).setdefault(point.x, []).append(point.value)
-    return {
-        arm: [(x, float(np.mean(values)), min(values), max(values)) for x, values in sorted(by_x.items())]
-        for arm, by_x in sorted(found.items())
-    }
+        found.setdefault(point.arm, {}).setdefault(point.seed, {})[point.x] = point.value
+    out = {}
+    for arm, seeds in sorted(found.items()):
+        if len({tuple(sorted(line)) for line in seeds.values()}) == 1:
+            columns = {x: [line[x] for line in seeds.values()] for x in sorted(next(iter(seeds.values())))}
+            out[arm] = [[(x, float(np.mean(values)), min(values), max(values)) for x, values in columns.items()]]
+        else:
+            out[arm] = [[(x, y, y, y) for x, y in sorted(line.items())] for _, line in sorted(seeds.items())]
+    return out
 
 
 def effort_to_reach(points: Sequence[CurvePoint], level: float) -> float:
@@ -113,9 +121,9 @@ def effort_ratios(
         out.append(
             EffortRatio(
                 float(level),
-                _finite(float(np.median(first))),
-                _finite(float(np.median(second))),
-                _ratio(float(np.median(apart))),
+                _finite(median(first)),
+                _finite(median(second)),
+                _ratio(median(apart)),
                 _ratio(bounds[0]) if bounds else None,
                 _ratio(bounds[1]) if bounds else None,
                 (int(np.isfinite(first).sum()), int(np.isfinite(second).sum())),

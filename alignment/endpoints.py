@@ -18,7 +18,7 @@ from scipy import stats
 from alignment.preregistration import EndpointSettings, Preregistration
 from alignment.run_scores import NOT_REACHED, Paired, RunScores, paired, widened
 from alignment.statistics.bootstrap import NONE, Interval, crossed_intervals, crossed_p
-from alignment.statistics.censored import censored_differences, median_interval, sign_test
+from alignment.statistics.censored import censored_differences, median, median_interval, sign_test
 from alignment.statistics.contrast import Cells, Contrast
 from alignment.statistics.effects import EffectSizes, effect_sizes, outliers
 from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority, stricter
@@ -182,7 +182,7 @@ def _measured(
         p_t=_t_test(per_seed),
         margin_test=_margin_test(blank, per_seed, narrow, plan.alpha, root),
         mde=_detectable(settings, per_seed, wide, alpha, plan.alpha),
-        median=float(np.median(per_seed)),
+        median=median(per_seed),
         seeds=_seed_results(pair, means, per_seed, single),
         outliers=tuple(pair.seeds[at] for at in outliers(per_seed)),
         sizes=effect_sizes(per_seed, _cell_means(pair.treatment), _cell_means(pair.control)) if single else None,
@@ -234,7 +234,7 @@ def _censored(scores: RunScores, blank: EndpointResult, plan: Preregistration) -
         return replace(blank, notes=(f"`{settings.metric}` has more than one item, or failed for another reason.",))
     apart = censored_differences(efforts[0], efforts[1], settings.scale)
     test, bounds = sign_test(apart), median_interval(apart, 1 - plan.alpha)
-    median = float(np.median(apart))
+    middle = median(apart)
     never = [int(np.isinf(effort).sum()) for effort in efforts]
     note = (
         f"The level was never reached in {never[0]} of {len(seeds)} seeds by {blank.treatment} and in {never[1]} by "
@@ -242,9 +242,9 @@ def _censored(scores: RunScores, blank: EndpointResult, plan: Preregistration) -
     )
     return replace(
         blank,
-        treatment_mean=_finite(float(np.median(efforts[0]))),
-        control_mean=_finite(float(np.median(efforts[1]))),
-        effect=median,
+        treatment_mean=_finite(median(efforts[0])),
+        control_mean=_finite(median(efforts[1])),
+        effect=middle,
         low=bounds[0] if bounds else None,
         high=bounds[1] if bounds else None,
         level=1 - plan.alpha,
@@ -252,7 +252,7 @@ def _censored(scores: RunScores, blank: EndpointResult, plan: Preregistration) -
         p=test.p,
         p_flip=test.p,
         minimum_p=test.minimum_p,
-        median=median,
+        median=middle,
         seeds=tuple(
             SeedResult(seed, float(mine), float(theirs), float(effect))
             for seed, mine, theirs, effect in zip(seeds, *efforts, apart, strict=True)
@@ -275,9 +275,13 @@ def _effort(scores: RunScores, arm: tuple[str, str, str], seed: int) -> float:
 
 
 def _t_test(per_seed: F64) -> float | None:
-    if len(per_seed) < 2 or not np.isfinite(per_seed).all() or np.ptp(per_seed) == 0:
+    """Two-sided p of the paired t-test over seeds, None where seeds do not differ."""
+    n = len(per_seed)
+    if n < 2 or not np.isfinite(per_seed).all() or np.ptp(per_seed) == 0:
         return None
-    return float(stats.ttest_1samp(per_seed, 0.0).pvalue)
+    # By hand: SciPy warns where differences are nearly alike, and nothing is to be done about it here.
+    distance = abs(float(per_seed.mean())) / (float(per_seed.std(ddof=1)) / math.sqrt(n))
+    return 2 * float(stats.t.sf(distance, n - 1))
 
 
 def _seed_results(pair: Paired, means: tuple[F64, F64], per_seed: F64, single: bool) -> tuple[SeedResult, ...]:

@@ -15,7 +15,6 @@ padding:14px 16px;margin:14px 0}
 .verdict b.answer{display:block;font-size:24px;line-height:1.25}
 .verdict li{margin:4px 0;overflow-wrap:anywhere}.verdict ul{padding-left:20px;margin:8px 0 0}
 p,summary,h3{overflow-wrap:anywhere}
-td code{white-space:nowrap}
 .hash{overflow-wrap:anywhere}
 .effect{border-bottom:1px solid var(--line);padding:8px 0}
 .effect .head{display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline}

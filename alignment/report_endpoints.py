@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from alignment.report_figures import interval_row
+from alignment.report_order import stage_rank
 from curation.report_table import table
 
+BREAKS = re.compile(r"(?<=[._])")  # a metric's name may go on in the next line here
 TITLES = {"supported": "Supported", "refuted": "Refuted", "not_resolved": "Not resolved"}
 SAID = {
     "better": ("better", "over"),
@@ -125,12 +128,15 @@ def judges_section(found: Mapping[str, Any]) -> str:
     """The order of arms under each judge, and rates corrected for the judges' errors."""
     parts = []
     for question in found["judges"]:
-        orders = [
-            (f"<code>{escape(metric)}</code>", escape(" > ".join(order)))
-            for metric, order in question["best_first"].items()
-        ]
+        orders = [(metric_code(metric), _ranking(means)) for metric, means in question["best_first"].items()]
         pairs = [
-            (escape(pair["first"]), escape(pair["second"]), number(pair["tau"]), number(pair["p"]), str(pair["arms"]))
+            (
+                metric_code(pair["first"]),
+                metric_code(pair["second"]),
+                number(pair["tau"]),
+                number(pair["p"]),
+                str(pair["arms"]),
+            )
             for pair in question["pairs"]
         ]
         parts.append(
@@ -140,15 +146,16 @@ def judges_section(found: Mapping[str, Any]) -> str:
         )
     rates = [
         (
-            f"<code>{escape(row['metric'])}</code>", escape(row["stage"]), escape(row["arm"]), f"{row['reported']:.2%}",
+            metric_code(row["metric"]), escape(row["stage"]), escape(row["arm"]), f"{row['reported']:.2%}",
             f"{row['corrected']['rate']:.2%}", f"{row['corrected']['low']:.2%} to {row['corrected']['high']:.2%}",
             f"{row['sensitivity']:.2f}, {row['specificity']:.2f}",
         )
-        for row in found.get("corrected_rates", [])
+        for row in sorted(found.get("corrected_rates", []), key=lambda row: (row["metric"], stage_rank(row["stage"])))
     ]  # fmt: skip
     if rates:
         head = ("rate", "stage", "arm", "as judged", "corrected", "95 % interval", "sensitivity, specificity")
-        parts.append(f"<h3>Corrected for the judges' errors (Rogan and Gladen)</h3>{table(head, rates, (3, 4, 5, 6))}")
+        title = f"Corrected for the judges' errors <span class='dim'>{len(rates)} rates, Rogan and Gladen</span>"
+        parts.append(f"<details><summary>{title}</summary>{table(head, rates, (3, 4, 5, 6))}</details>")
     return "".join(parts)
 
 
@@ -158,9 +165,25 @@ def code_of(text: str) -> str:
     return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
 
 
+def metric_code(name: str) -> str:
+    """A metric's name as code that may be broken after its dots and underscores, for narrow screens."""
+    return f"<code>{BREAKS.sub('<wbr>', escape(name))}</code>"
+
+
 def number(value: float | None) -> str:
     """Three digits, or a dash."""
     return "–" if value is None else f"{value:.3g}"
+
+
+def _ranking(means: Mapping[str, float]) -> str:
+    """Arms, best first, with = between those that a judge sees no difference between."""
+    parts: list[str] = []
+    last = None
+    for arm, value in means.items():
+        parts += [" = " if value == last else " &gt; "] if parts else []
+        parts.append(escape(arm))
+        last = value
+    return "".join(parts)
 
 
 def _after_title(sentence: str) -> str:

@@ -49,26 +49,26 @@ def interval_row(
     return _svg(ROW_WIDTH, ROW_HEIGHT, title, "".join(parts), "forest")
 
 
-def curves(lines: Mapping[str, Sequence[Point]], x_unit: str, title: str, order: Sequence[str]) -> str:
-    """Means over x of several arms, with a band from the lowest to the highest seed.
+def curves(lines: Mapping[str, Sequence[Sequence[Point]]], x_unit: str, title: str, order: Sequence[str]) -> str:
+    """Lines of several arms, each with a band from the lowest to the highest seed.
 
     The x-axis is logarithmic (of 1 + x over its least positive value) where x spans more than a factor of 16.
 
     Args:
         order: arms in the order that gives each its colour, the same in every figure.
     """
-    every = [point for points in lines.values() for point in points]
+    every = [point for several in lines.values() for points in several for point in points]
     if not every:
         return ""
     place = _axis([point[0] for point in every])
     bottom, top = min(point[2] for point in every), max(point[3] for point in every)
-    room = top - bottom or 1.0
+    room = top - bottom
 
     def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - bottom) / room)
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - bottom) / room if room else 0.5)
 
     parts = [_frame([point[0] for point in every], place, bottom, top, x_unit)]
-    for arm, points in lines.items():
+    for arm, points in [(arm, points) for arm, several in lines.items() for points in several]:
         style = order.index(arm) % STYLES if arm in order else 0
         band = [f"{place(p[0]):.1f},{y(p[3]):.1f}" for p in points]
         band += [f"{place(p[0]):.1f},{y(p[2]):.1f}" for p in reversed(points)]
@@ -90,8 +90,10 @@ def legend(arms: Sequence[str], order: Sequence[str]) -> str:
 
 
 def short(value: float) -> str:
-    """A number for an axis: three digits, whole numbers in full."""
-    return f"{value:g}" if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
+    """A number for an axis: three digits, two below a thousandth, whole numbers in full."""
+    if value == int(value) and abs(value) < 1e6:
+        return f"{value:g}"
+    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.2g}"
 
 
 class _axis:  # noqa: N801 (called like the function it is)
@@ -129,9 +131,8 @@ def _frame(values: Sequence[float], place: _axis, bottom: float, top: float, x_u
         parts.append(f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{floor}" y2="{floor + 4}"/>')
         parts.append(f'<text x="{at:.1f}" y="{floor + 15}" class="{anchor}">{short(value)}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" class="mid">{escape(x_unit)}</text>')
-    parts.append(f'<text x="{LEFT - 6}" y="{TOP + 8}" class="end">{short(top)}</text>')
-    if top > bottom:
-        parts.append(f'<text x="{LEFT - 6}" y="{floor}" class="end">{short(bottom)}</text>')
+    labels = ((top, TOP + 8.0), (bottom, float(floor))) if top > bottom else ((top, (TOP + floor) / 2 + 4),)
+    parts += [f'<text x="{LEFT - 6}" y="{y:g}" class="end">{short(value)}</text>' for value, y in labels]
     return "".join(parts)
 
 

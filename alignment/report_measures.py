@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from alignment.curves import CurvePoint, effort_ratios, means
-from alignment.report_endpoints import code_of, number
+from alignment.curves import CurvePoint, drawn_lines, effort_ratios
+from alignment.report_endpoints import code_of, metric_code, number
 from alignment.report_figures import curves, legend
+from alignment.report_order import stage_rank
 from curation.report_table import table
 
 FLAT = ("emotion.", "richness.")
@@ -27,46 +28,77 @@ Row = Mapping[str, Any]
 def arms_section(found: Row) -> str:
     """Every number of every arm, a stage at a time; what the preregistration names comes first."""
     arms = found["design"]["arms"]
-    named = {(row["metric"], row["stage"]) for row in found["endpoints"]}
-    first = [row for row in found["arms"] if (row["metric"], row["stage"]) in named]
-    parts = [f"<p class='note'>{NO_TEST}</p>", _pivot(first, arms)]
-    for stage in found["design"]["stages"]:
+    parts = [f"<p class='note'>{NO_TEST}</p>"]
+    for metric in primary_metrics(found):
+        rows = sorted((r for r in found["arms"] if r["metric"] == metric), key=lambda r: stage_rank(r["stage"]))
+        if rows:
+            parts.append(f"<h3>{metric_code(metric)} <span class='dim'>{escape(_unit(rows[0]))}</span></h3>")
+            parts.append(_pivot(rows, arms, "stage"))
+    for stage in sorted(found["design"]["stages"], key=stage_rank):
         rows = [row for row in found["arms"] if row["stage"] == stage]
         if rows:
             count = len({row["metric"] for row in rows})
             parts.append(
                 f"<details><summary>{escape(stage)} <span class='dim'>{count} metrics</span></summary>"
-                f"{_pivot(rows, arms)}</details>"
+                f"{_pivot(rows, arms, 'metric')}</details>"
             )
     return "".join(parts)
 
 
+def primary_metrics(found: Row) -> list[str]:
+    """Metrics that a primary endpoint names, in its order."""
+    return list(dict.fromkeys(row["metric"] for row in found["endpoints"] if row["role"] == "primary"))
+
+
 def curves_section(points: Sequence[CurvePoint], curve: str, found: Row) -> str:
-    """Plots of one kind of curve, a metric and unit at a time; for effort, the ratio of two arms too."""
-    arms, design = found["design"]["arms"], found["design"]
+    """Plots of one kind of curve, a metric and unit at a time; for effort, the ratio of two arms too.
+
+    Metrics of primary endpoints stand open, the others behind a click.
+    """
     mine = [point for point in points if point.curve == curve]
-    parts = []
-    for metric, unit in dict.fromkeys((point.metric, point.x_unit) for point in mine):
-        some = [point for point in mine if (point.metric, point.x_unit) == (metric, unit)]
-        lines = means(some)
-        title = f"{metric} over {unit}"
-        parts.append(
-            f"<figure><figcaption>{escape(title)}</figcaption>{curves(lines, unit, title, arms)}"
-            f"{legend(list(lines), arms)}</figure>"
-        )
-    if not parts:
+    every = list(dict.fromkeys((point.metric, point.x_unit) for point in mine))
+    first = [key for key in every if key[0] in primary_metrics(found)] or every[:1]
+    if not every:
         return ""
     body = f"<p class='note'>{NOTES.get(curve, '')} Bands: lowest to highest seed.</p>"
-    body += f"<div class='grid'>{''.join(parts)}</div>"
-    if curve == "effort":
-        body += _effort_tables(mine, design["treatment"], design["control"])
+    body += _curve_group(mine, first, curve, found)
+    others = [key for key in every if key not in first]
+    if others:
+        head = f"Other metrics <span class='dim'>{len(others)}</span>"
+        body += f"<details><summary>{head}</summary>{_curve_group(mine, others, curve, found)}</details>"
     return body
+
+
+def _curve_group(points: Sequence[CurvePoint], keys: Sequence[tuple[str, str]], curve: str, found: Row) -> str:
+    arms, design = found["design"]["arms"], found["design"]
+    figures, tables = [], []
+    for metric, unit in keys:
+        some = [point for point in points if (point.metric, point.x_unit) == (metric, unit)]
+        by_arm = drawn_lines(some)
+        lines = {arm: by_arm[arm] for arm in arms if arm in by_arm}
+        title = f"{metric} over {unit}"
+        figure = f"{curves(lines, unit, title, arms)}{legend(list(lines), arms)}"
+        figures.append(f"<figure><figcaption>{escape(title)}</figcaption>{figure}</figure>")
+        if curve == "effort" and _lower_is_better(metric, found):
+            tables.append(_effort_table(some, metric, unit, design["treatment"], design["control"]))
+    note = "Medians over seeds; ratio: control over treatment. Exploratory: what is tested stands under Endpoints."
+    said = f"{''.join(tables)}<p class='note'>{note}</p>" if any(tables) else ""
+    return f"<div class='grid'>{''.join(figures)}</div>{said}"
+
+
+def _lower_is_better(metric: str, found: Row) -> bool:
+    """Of a metric that no evaluation has, curves of effort are taken to show harm."""
+    return next((row["higher_is_better"] for row in found["arms"] if row["metric"] == metric), False) is False
 
 
 def flattening_section(found: Row) -> str:
     """Emotional range and richness of each arm from stage to stage, as a ratio to the first stage."""
+    arms = found["design"]["arms"]
     rows = [row for row in found["arms"] if row["metric"].startswith(FLAT) and row["mean"] is not None]
-    stages = [stage for stage in _training_order(found["design"]["stages"]) if any(r["stage"] == stage for r in rows)]
+    rows.sort(key=lambda row: (row["metric"], arms.index(row["arm"])))
+    stages = [
+        stage for stage in sorted(found["design"]["stages"], key=stage_rank) if any(r["stage"] == stage for r in rows)
+    ]
     if not rows:
         return ""
     by = {(row["metric"], row["arm"], row["stage"]): row["mean"] for row in rows}
@@ -75,7 +107,7 @@ def flattening_section(found: Row) -> str:
         values = [by.get((metric, arm, stage)) for stage in stages]
         base, last = values[0], values[-1]
         kept = f"{last / base:.2f}" if len(stages) > 1 and base and last is not None else "–"
-        lines.append((f"<code>{escape(metric)}</code>", escape(arm), *(number(value) for value in values), kept))
+        lines.append((metric_code(metric), escape(arm), *(number(value) for value in values), kept))
     head = ("metric", "arm", *(escape(stage) for stage in stages), "last ÷ first")
     note = (
         "Below 1 the range shrinks as training goes on. A loss is known to be one only beside what people write to the "
@@ -99,7 +131,7 @@ def disparities_section(found: Row) -> str:
             value = by.get((stage, metric, arm))
             apart = f" ({value - base:+.3g})" if value is not None and base is not None and arm != control else ""
             cells.append(f"{number(value)}{apart}")
-        lines.append((escape(stage), f"<code>{escape(metric.removeprefix(SLICES))}</code>", *cells))
+        lines.append((escape(stage), metric_code(metric.removeprefix(SLICES)), *cells))
     head = ("stage", "slice", *(escape(arm) for arm in arms))
     note = (
         f"Bits per byte, in brackets the difference to {escape(control)}. A filter that costs one dialect or identity "
@@ -146,22 +178,17 @@ def limits(found: Row, missing: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{code_of(line)}</li>' for line in lines)}</ul>"
 
 
-def _pivot(rows: Sequence[Row], arms: Sequence[str]) -> str:
-    """Metrics down, arms across."""
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    units: dict[str, str] = {}
+def _pivot(rows: Sequence[Row], arms: Sequence[str], down: str) -> str:
+    """Stages or metrics down, arms across."""
+    cells: dict[str, dict[str, str]] = {}
+    named: dict[str, str] = {}
     for row in rows:
-        units[row["metric"]] = _unit(row)
+        note = f"<br><span class='note'>{escape(_unit(row))}</span>"
+        named[row[down]] = escape(row["stage"]) if down == "stage" else metric_code(row["metric"]) + note
         spread = f" ± {row['sd']:.2g}" if row["sd"] is not None else ""
-        cells.setdefault((row["stage"], row["metric"]), {})[row["arm"]] = f"{number(row['mean'])}{spread}"
-    lines = [
-        (
-            f"<code>{escape(metric)}</code><br><span class='note'>{escape(stage)}; {escape(units[metric])}</span>",
-            *(by_arm.get(arm, "–") for arm in arms),
-        )
-        for (stage, metric), by_arm in cells.items()
-    ]
-    return table(("metric", *(escape(arm) for arm in arms)), lines, range(1, len(arms) + 1))
+        cells.setdefault(row[down], {})[row["arm"]] = f"{number(row['mean'])}{spread}"
+    lines = [(named[key], *(by_arm.get(arm, "–") for arm in arms)) for key, by_arm in cells.items()]
+    return table((down, *(escape(arm) for arm in arms)), lines, range(1, len(arms) + 1))
 
 
 def _unit(row: Row) -> str:
@@ -169,39 +196,20 @@ def _unit(row: Row) -> str:
     return ", ".join(part for part in (row["unit"], better) if part)
 
 
-def _effort_tables(points: Sequence[CurvePoint], treatment: str, control: str) -> str:
-    """Effort of both arms at levels of harm; only for arms that both have curves."""
-    parts = []
-    for metric, unit in dict.fromkeys((point.metric, point.x_unit) for point in points):
-        some = [point for point in points if (point.metric, point.x_unit) == (metric, unit)]
-        rows = [
-            (
-                f"{row.level:.3g}", _reached(row.treatment), _reached(row.control), number(row.ratio),
-                f"{number(row.low)} to {number(row.high)}", f"{row.reached[0]}, {row.reached[1]} of {row.seeds}",
-            )
-            for row in effort_ratios(some, treatment, control)
-        ]  # fmt: skip
-        if rows:
-            head = (
-                "harm at most",
-                escape(treatment),
-                escape(control),
-                "ratio",
-                "95 % interval",
-                "seeds that got there",
-            )
-            parts.append(
-                f"<h3>{escape(unit)} to bring <code>{escape(metric)}</code> down</h3>{table(head, rows, range(6))}"
-            )
-    note = "Medians over seeds; ratio: control over treatment. Exploratory: what is tested stands under Endpoints."
-    return f"{''.join(parts)}<p class='note'>{note}</p>" if parts else ""
+def _effort_table(points: Sequence[CurvePoint], metric: str, unit: str, treatment: str, control: str) -> str:
+    """Effort of both arms at levels of harm, empty where they have no curves or these are flat."""
+    rows = [
+        (
+            f"{row.level:.3g}", _reached(row.treatment), _reached(row.control), number(row.ratio),
+            f"{number(row.low)} to {number(row.high)}", f"{row.reached[0]}, {row.reached[1]} of {row.seeds}",
+        )
+        for row in effort_ratios(points, treatment, control)
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ("harm at most", escape(treatment), escape(control), "ratio", "95 % interval", "seeds that got there")
+    return f"<h3>{escape(unit)} to bring {metric_code(metric)} down</h3>{table(head, rows, range(6))}"
 
 
 def _reached(value: float | None) -> str:
     return "never" if value is None else f"{value:,.4g}"
-
-
-def _training_order(stages: Sequence[str]) -> list[str]:
-    """Known stages in the order in which they run, others after them by name."""
-    known = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
-    return sorted(stages, key=lambda stage: (known.index(stage) if stage in known else len(known), stage))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from alignment.generations import SideBySide
+from alignment.report_order import stage_rank
 from curation.marked_text import Masker
 
 LONGEST = 600  # code points of a text that are shown
@@ -20,7 +21,7 @@ def samples_section(found: Mapping[tuple[int, str], Sequence[SideBySide]], revea
     """
     masker = Masker()
     parts: list[str] = []
-    for (seed, stage), rows in list(found.items())[:SHOWN_STAGES]:
+    for (seed, stage), rows in sorted(found.items(), key=lambda item: stage_rank(item[0][1]))[:SHOWN_STAGES]:
         blocks = "".join(_prompt(row, masker, reveal) for row in rows)
         opened = " open" if not parts else ""
         head = f"{escape(stage)} <span class='dim'>seed {seed}, {len(rows)} prompts</span>"

@@ -122,7 +122,8 @@ def crossed_intervals(contrast: Contrast, seed: int, levels: Sequence[float], dr
     if contrast.shape[0] == 1:
         return [prompt_interval(contrast, seed, level, draws) for level in levels]
     table = contrast.linearised()
-    effect = float(contrast.per_seed().mean())
+    with np.errstate(invalid="ignore"):  # a log of zero in one seed and of infinity in another
+        effect = float(contrast.per_seed().mean())
     spread = crossed_spread(table) if np.isfinite(table).all() else None
     if spread is None:
         return [Interval(effect, None, None, level, NONE, None, None, 0) for level in levels]

@@ -28,6 +28,12 @@ def censored_differences(treatment: F64, control: F64, scale: Scale) -> F64:
     return np.asarray(np.where(both, 0.0, apart), dtype=np.float64)
 
 
+def median(values: F64) -> float:
+    """The median, NaN where it lies between −inf and +inf."""
+    with np.errstate(invalid="ignore"):
+        return float(np.median(values))
+
+
 def sign_test(differences: F64) -> SignFlip:
     """The exact two-sided sign test; ties count for neither side."""
     return sign_flip(np.sign(differences))

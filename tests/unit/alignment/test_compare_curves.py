@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment.curves import CurvePoint, effort_ratios, effort_to_reach, means, read_curves, write_curves
+from alignment.curves import CurvePoint, drawn_lines, effort_ratios, effort_to_reach, read_curves, write_curves
 from alignment.generations import Generation, side_by_side, write_generations
 from curation.errors import DataContractError
 
@@ -28,7 +28,7 @@ def test_curves_come_back_sorted_and_give_effort_at_each_level(tmp_path: Path) -
     ratios = effort_ratios(found, "curated", "raw")
 
     assert found == sorted(every, key=lambda p: (p.arm, p.seed, p.x))
-    assert means(found)["raw"][0] == pytest.approx((100.0, 0.9, 0.9, 0.9))
+    assert drawn_lines(found)["raw"][0][0] == pytest.approx((100.0, 0.9, 0.9, 0.9))
     assert effort_to_reach(points("raw", 1, [0.9, 0.7]), 0.1) == math.inf
     at = {round(row.level, 2): row for row in ratios}
     assert (at[0.5].treatment, at[0.5].control, at[0.5].ratio, at[0.5].low) == (
@@ -38,6 +38,16 @@ def test_curves_come_back_sorted_and_give_effort_at_each_level(tmp_path: Path) -
         pytest.approx(2),
     )
     assert (at[0.18].control, at[0.18].ratio, at[0.18].reached) == (None, None, (6, 0))
+
+
+def test_seeds_at_the_same_places_make_one_line_and_others_one_each() -> None:
+    first = [CurvePoint("raw", seed, "c", x, "nats", "m", 10.0 * seed + x) for seed in (1, 2) for x in (0.0, 1.0)]
+    second = [CurvePoint("raw", seed, "c", x + seed, "nats", "m", x) for seed in (1, 2) for x in (0.0, 1.0)]
+
+    assert drawn_lines(first) == {"raw": [[(0.0, 15.0, 10.0, 20.0), (1.0, 16.0, 11.0, 21.0)]]}
+    assert drawn_lines(second) == {
+        "raw": [[(1.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 1.0)], [(2.0, 0.0, 0.0, 0.0), (3.0, 1.0, 1.0, 1.0)]]
+    }
 
 
 def test_a_curve_without_numbers_is_named(tmp_path: Path) -> None:
