@@ -24,6 +24,7 @@ from alignment.statistics.effects import EffectSizes, effect_sizes, outliers
 from alignment.statistics.equivalence import MarginTest, equivalence, non_inferiority, stricter
 from alignment.statistics.item_tests import ItemTests, McNemar, item_tests, mcnemar
 from alignment.statistics.power import POWER, minimum_detectable_effect
+from alignment.statistics.rates import Rate, rate_interval, rule_of_three
 from alignment.statistics.sign_flip import sign_flip
 from curation.seeding import derive_seed
 
@@ -43,7 +44,9 @@ class SeedResult:
     treatment: float
     control: float
     effect: float
-    mcnemar: McNemar | None = None
+    mcnemar: McNemar | None = None  # and the two below: scores of 0 and 1, every item its own cluster
+    treatment_rate: Rate | None = None  # Wilson's interval over the items of this checkpoint
+    control_rate: Rate | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def _measured(
         clusters=len(pair.clusters),
         missing_share=pair.incomplete / total if total else 0.0,
         failed=pair.failed,
-        notes=_notes(pair, plan),
+        notes=(*_notes(pair, plan), *_none_at_all(pair, blank)),
     )
 
 
@@ -288,16 +291,32 @@ def _seed_results(pair: Paired, means: tuple[F64, F64], per_seed: F64, single: b
     first, second = _cell_means(pair.treatment), _cell_means(pair.control)
     known = np.concatenate([first[~np.isnan(first)], second[~np.isnan(second)]])
     binary = single and len(pair.clusters) == pair.items > 1 and bool(np.isin(known, (0.0, 1.0)).all())
-    return tuple(
-        SeedResult(
-            seed,
-            float(means[0][row]),
-            float(means[1][row]),
-            float(per_seed[row]),
-            mcnemar(np.nan_to_num(first[row]), np.nan_to_num(second[row])) if binary else None,
-        )
-        for row, seed in enumerate(pair.seeds)
-    )
+    out = []
+    for row, seed in enumerate(pair.seeds):
+        found = SeedResult(seed, float(means[0][row]), float(means[1][row]), float(per_seed[row]))
+        if binary:
+            test = mcnemar(np.nan_to_num(first[row]), np.nan_to_num(second[row]))
+            found = replace(found, mcnemar=test, treatment_rate=_rate(first[row]), control_rate=_rate(second[row]))
+        out.append(found)
+    return tuple(out)
+
+
+def _rate(scores: F64) -> Rate:
+    known = scores[~np.isnan(scores)]
+    return rate_interval(int(known.sum()), len(known))
+
+
+def _none_at_all(pair: Paired, blank: EndpointResult) -> list[str]:
+    """What zero cases in all items and seeds of an arm allow: not a rate of zero."""
+    notes = []
+    for arm, cells in ((blank.treatment, pair.treatment), (blank.control, pair.control)):
+        if not cells.total.any() and not cells.squares.any():
+            items = int((cells.weight.sum(axis=0) > 0).sum())
+            most = rule_of_three(items)
+            notes.append(
+                f"{arm}: all scores are 0. Of {items:,} independent items that allows a rate up to {most:.2%}."
+            )
+    return notes
 
 
 def _item_tests(pair: Paired, seed: int) -> ItemTests:

@@ -228,7 +228,11 @@ def _numbers(row: Mapping[str, Any]) -> str:
 
 def _details(row: Mapping[str, Any]) -> str:
     seeds = [
-        (str(seed["seed"]), number(seed["treatment"]), number(seed["control"]), _bound(seed["effect"]))
+        (
+            str(seed["seed"]),
+            *(f"{number(seed[arm])}{_of_rate(seed[f'{arm}_rate'])}" for arm in ("treatment", "control")),
+            _bound(seed["effect"]),
+        )
         for seed in row["seeds"]
     ]
     head = ("seed", escape(row["treatment"]), escape(row["control"]), "effect")
@@ -245,6 +249,10 @@ def _details(row: Mapping[str, Any]) -> str:
         f"<details><summary>Seeds and sizes</summary><p>{code_of(row['sentence'])}</p>{why}"
         f"{table(head, seeds, (1, 2, 3))}<ul>{lines}</ul></details>"
     )
+
+
+def _of_rate(rate: Mapping[str, float] | None) -> str:
+    return f" ({rate['low']:.3g} to {rate['high']:.3g})" if rate else ""
 
 
 def _sizes(sizes: Mapping[str, float | None] | None) -> list[str]:

@@ -132,3 +132,14 @@ def test_a_file_that_is_no_plan_is_named(text: str | None, said: str, tmp_path: 
         read_preregistration(tmp_path / "plan.yaml")
 
     assert said in str(error.value)
+
+
+def test_the_plan_that_the_documentation_shows_is_accepted(repo: Path, tmp_path: Path) -> None:
+    page = (repo / "docs/reference/statistics.md").read_text(encoding="utf-8")
+    (tmp_path / "plan.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+
+    plan = read_preregistration(tmp_path / "plan.yaml")
+
+    assert [e.name for e in plan.primary("superiority", "non_inferiority")] == ["toxicity", "bits", "understanding"]
+    for name in type(plan.endpoints[0]).model_fields:
+        assert name in page or name in {"treatment", "control", "why"}

@@ -230,8 +230,20 @@ def test_binary_scores_have_mcnemar_and_an_odds_ratio() -> None:
 
     expected = {"only_treatment": 1, "only_control": 7, "p": pytest.approx(stats.binomtest(1, 8).pvalue)}
     assert [row["mcnemar"] for row in found["seeds"]] == [expected] * 6
+    wilson = stats.binomtest(12, 20).proportion_ci(method="wilson")
+    assert found["seeds"][0]["control_rate"] == {"rate": 0.6, "low": wilson.low, "high": wilson.high}
     assert found["sizes"]["odds_ratio"] == pytest.approx((6 / 14) / (12 / 8))
     assert found["sizes"]["risk_difference"] == pytest.approx(-0.3)
+
+
+def test_no_case_at_all_is_not_a_rate_of_zero() -> None:
+    values: dict[str, list[list[float | None]]] = {
+        "raw": [[1.0] * 3 + [0.0] * 97 for _ in SEEDS],
+        "curated": [[0.0] * 100 for _ in SEEDS],
+    }
+    found = named(comparison(rows_of(values, TOXICITY), plan_of()))["toxicity"]
+
+    assert "curated: all scores are 0. Of 100 independent items that allows 2.95% to be above 0." in found["notes"]
 
 
 def test_a_change_of_the_gap_between_stages_is_a_difference_of_differences() -> None:
