@@ -314,7 +314,7 @@ def _none_at_all(pair: Paired, blank: EndpointResult) -> list[str]:
             items = int((cells.weight.sum(axis=0) > 0).sum())
             most = rule_of_three(items)
             notes.append(
-                f"{arm}: all scores are 0. Of {items:,} independent items that allows a rate up to {most:.2%}."
+                f"{arm}: all scores are 0. Of {items:,} independent items that allows {most:.2%} to be above 0."
             )
     return notes
 
