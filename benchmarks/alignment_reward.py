@@ -131,8 +131,8 @@ def compare(options: Options) -> Iterator[Comparison]:
 
     steps = options.warm + options.steps
     pairs = random_pairs(steps * PAIRS_A_STEP)
-    # Two pairs at a time, like with like: the same step with less padding. TRL takes the eight at once, as it comes.
-    settings = RewardSettings(batch=PAIRS_A_STEP, micro=4, keep_layers=1.0)
+    # Four pairs at a time, like with like: the same step with less padding. TRL takes the eight at once, as they come.
+    settings = RewardSettings(batch=PAIRS_A_STEP, micro=PAIRS_A_STEP, keep_layers=1.0)
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "bf16"):
             yield alternate(
