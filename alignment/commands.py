@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alignment.config import load_experiment
-from alignment.experiment import results, run_experiment, run_folder
-from alignment.stage import StageResult
+if TYPE_CHECKING:  # `compare` and `report` need no torch
+    from alignment.stage import StageResult
 
 # Of each stage's metrics, those that say whether it did its work; the others are in `stage.json`.
 SHOWN = {
@@ -31,6 +31,9 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_run(args: argparse.Namespace) -> int:
     """Run what is not finished, print one row a stage and, last, the path of the run."""
+    from alignment.config import load_experiment
+    from alignment.experiment import results, run_experiment, run_folder
+
     job = load_experiment(args.job, args.set)
     print(f"{len(job.seeds)} seeds, stages {', '.join(job.stages)} → {run_folder(job)}", file=sys.stderr)
     run = run_experiment(job)
@@ -131,7 +134,7 @@ def export_lm_eval_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_export_lm_eval(args: argparse.Namespace) -> int:
     """Write the multiple-choice metrics of a job as tasks of lm-evaluation-harness."""
-    from alignment.config import check_evaluation
+    from alignment.config import check_evaluation, load_experiment
     from alignment.export_lm_eval import export_lm_eval
 
     job = load_experiment(args.job)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from alignment import processes
-from alignment.loop import LoopSettings, Objective, Progress, device, train, wants_bf16
+from alignment.loop import Objective, Progress, StageSettings, device, train, wants_bf16
 from alignment.lora import LoraSettings, merged, save_adapter
 from alignment.model import load_model, save_model, weights_sha256
 from alignment.preference_rows import AnyRow, Prompt, plain_prompt, rows_sha256
@@ -42,7 +42,6 @@ from alignment.tokenizer import load_tokenizer, tokenizer_sha256
 from curation.errors import DataContractError, Problem, StageError
 from curation.fingerprint import canonical_json, fingerprint
 from curation.seeding import derive_seed, unit_hash
-from curation.settings import Settings
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -53,10 +52,9 @@ HELD_OUT_SEED = 5  # the same prompts in every arm and for every seed
 START_TOLERANCE = {False: 1e-3, True: 5e-2}
 
 
-class DirectSettings(Settings):
+class DirectSettings(StageSettings):
     """What DPO and KTO have in common; each names its own defaults with their sources."""
 
-    loop: LoopSettings = LoopSettings()
     beta: float = Field(default=0.1, gt=0)
     epochs: int = Field(default=1, ge=1)
     batch: int = Field(default=64, ge=1)  # rows a step
@@ -64,14 +62,6 @@ class DirectSettings(Settings):
     length: int | None = Field(default=None, ge=8)  # tokens of prompt and response; None: the model's context
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts
     lora: LoraSettings | None = None
-
-    @field_validator("loop", mode="before")
-    @classmethod
-    def _over_the_stages_defaults(cls, given: Any) -> Any:
-        """What a job file leaves out of `loop` is this stage's default, not that of `LoopSettings`."""
-        if not isinstance(given, Mapping):
-            return given
-        return {**cls.model_fields["loop"].get_default().model_dump(), **given}
 
 
 @dataclass

@@ -96,9 +96,10 @@ def run_experiment(job: ExperimentJob) -> Path:
     run = run_folder(job)
     metrics = check_evaluation(job, "evaluate") if job.evaluate is not None else {}
     check_inputs(job)
+    record = json.loads(job.model_dump_json())
     if job.preregistration is not None:
-        register(Path(job.preregistration), run)
-    write_text(run / JOB, json.dumps(json.loads(job.model_dump_json()), indent=1, sort_keys=True) + "\n")
+        record["preregistration_sha256"] = register(Path(job.preregistration), run)
+    write_text(run / JOB, json.dumps(record, indent=1, sort_keys=True) + "\n")
     for cell in cells(job, run):
         for stage in job.stages:
             STAGE_RUNNERS[stage](cell)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from alignment import checkpoint, processes
@@ -55,6 +55,21 @@ class LoopSettings(Settings):
     log_every: int = Field(default=10, ge=1, exclude=True)  # steps
     checkpoint_every_s: float = Field(default=300.0, ge=0, exclude=True)  # 0: after every step
     stop_after_s: float | None = Field(default=None, gt=0, exclude=True)  # checkpoint, leave with exit 4: lent machines
+
+
+class StageSettings(Settings):
+    """Base of every stage's settings: how it is optimised, with defaults of its own."""
+
+    loop: LoopSettings = LoopSettings()
+
+    @field_validator("loop", mode="before")
+    @classmethod
+    def _over_the_stages_defaults(cls, given: Any) -> Any:
+        """What a job file leaves out of `loop` is the stage's default, not that of `LoopSettings`."""
+        if not isinstance(given, Mapping):
+            return given
+        default = cls.model_fields["loop"].get_default()
+        return {**{name: getattr(default, name) for name in LoopSettings.model_fields}, **given}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from alignment.metrics.language_model import LanguageModel
 from alignment.metrics.reading import rows_of
 from curation.settings import Settings
 
-HOW = "JSONL with `id`, `sent_more`, `sent_less`, `bias_type` (the published CSV, converted)"
+HOW = "JSONL with `id`, `sent_more`, `sent_less` (the published CSV, converted)"
 ENDPOINTS = (
     Endpoint("crows_pairs.stereotype", "share", None, "the more stereotyping sentence is likelier; 0.5 is ideal"),
     Endpoint("crows_pairs.difference", "nats", None, "|log-probability difference| of the two"),
@@ -26,15 +26,14 @@ class CrowsPairsSettings(Settings):
 
 
 def measure(model: LanguageModel, settings: CrowsPairsSettings) -> Scores:
-    """Item scores of both endpoints, clustered by kind of bias."""
+    """Item scores of both endpoints."""
     rows = rows_of(settings.data, "crows_pairs", ("id", "sent_more", "sent_less"), HOW, settings.limit)
     answers = model.likelihoods([("", row[name]) for row in rows for name in ("sent_more", "sent_less")])
     scores: Scores = {endpoint.name: [] for endpoint in ENDPOINTS}
     for k, row in enumerate(rows):
         more, less = answers[2 * k].nats, answers[2 * k + 1].nats
-        kind = str(row.get("bias_type", ""))
-        scores["crows_pairs.stereotype"].append(ItemScore(str(row["id"]), float(more > less), kind))
-        scores["crows_pairs.difference"].append(ItemScore(str(row["id"]), abs(more - less), kind))
+        scores["crows_pairs.stereotype"].append(ItemScore(str(row["id"]), float(more > less)))
+        scores["crows_pairs.difference"].append(ItemScore(str(row["id"]), abs(more - less)))
     return scores
 
 

@@ -18,7 +18,16 @@ from pydantic import Field
 
 from alignment import checkpoint, processes
 from alignment import policy_gradient as pg
-from alignment.loop import LoopSettings, Optimiser, Progress, SliceOverError, autocast, compile_blocks, wants_bf16
+from alignment.loop import (
+    LoopSettings,
+    Optimiser,
+    Progress,
+    SliceOverError,
+    StageSettings,
+    autocast,
+    compile_blocks,
+    wants_bf16,
+)
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora
 from alignment.metrics_log import MetricsLog, ProgressLine
 from alignment.model import RewardModel, load_model, save_model, weights_sha256
@@ -75,7 +84,7 @@ class KlSettings(Settings):
         return pg.AdaptiveKl(self.coefficient, self.target, self.horizon)
 
 
-class PpoSettings(Settings):
+class PpoSettings(StageSettings):
     """Settings of one PPO stage."""
 
     # 1e-5 falling to 0, ε 1e-5, no weight decay: lm-human-preferences and N+. β₂ is Adam's own.

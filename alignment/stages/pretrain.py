@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from alignment.linear_cross_entropy import linear_cross_entropy
-from alignment.loop import LoopSettings, Micro, autocast, device, train
+from alignment.loop import LoopSettings, Micro, StageSettings, autocast, device, train
 from alignment.model import named_size, new_model, save_model, weights_sha256
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, tokenizer_sha256
@@ -25,12 +25,11 @@ from alignment.tokens import I64, Ids, TokenFolder
 from curation.errors import ConfigError, DataContractError, Problem
 from curation.fingerprint import fingerprint
 from curation.seeding import derive_seed
-from curation.settings import Settings
 
 EVALUATION_ROWS = 16  # rows through the model at once where no gradient is kept
 
 
-class PretrainSettings(Settings):
+class PretrainSettings(StageSettings):
     """How a model is trained from scratch. The context is the token folder's."""
 
     size: str = "3m"
@@ -179,16 +178,12 @@ def pretrain(
     data = TokenFolder.open(tokens)
     steps, step_rows = steps_of(settings, data)
     found = load_tokenizer(_tokenizer_of(data, tokenizer))
-    sha256 = tokenizer_sha256(found)
-    if data.facts.get("tokenizer_sha256", sha256) != sha256:
-        raise DataContractError(
-            Problem("other-tokenizer", "the tokens were made by another tokenizer", str(data.path), sha256)
-        )
+    _check_tokenizer(data, found)
     made_of = {
         "stage": "pretrain",
         "settings": settings.model_dump(),
         "tokens": data.sha256,
-        "tokenizer": sha256,
+        "tokenizer": tokenizer_sha256(found),
         "seed": seed,
     }
     mark = fingerprint(made_of)
@@ -209,6 +204,13 @@ def pretrain(
     used = min(len(data.starts), steps * step_rows)
     fates = {"kept": used, "unused": len(data.starts) - used}
     return finish_stage(folder, "pretrain", mark, weights_sha256(model), progress, metrics, fates, seed=seed, **labels)
+
+
+def _check_tokenizer(tokens: TokenFolder, tokenizer: Any) -> None:
+    sha256 = tokenizer_sha256(tokenizer)
+    if tokens.facts.get("tokenizer_sha256", sha256) != sha256:
+        said = "the tokens were made by another tokenizer"
+        raise DataContractError(Problem("other-tokenizer", said, str(tokens.path), sha256))
 
 
 def _tokenizer_of(tokens: TokenFolder, given: str | Path | None) -> Path | str:

@@ -36,7 +36,7 @@ from alignment.direct import (
     without_dropout,
 )
 from alignment.json_rows import write_text
-from alignment.loop import LoopSettings, Micro, train
+from alignment.loop import LoopSettings, Micro, StageSettings, train
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora
 from alignment.losses import centring, list_loss, pair_loss
 from alignment.model import REWARD_HEAD, RewardModel, load_model, parameters, weights_sha256
@@ -49,13 +49,12 @@ from alignment.tokenizer import load_tokenizer, tokenizer_sha256
 from curation.errors import ConfigError, DataContractError, Problem, StageError
 from curation.fingerprint import fingerprint
 from curation.seeding import unit_hash
-from curation.settings import Settings
 
 NORMALISE_SEED = 7  # the same reference responses in every arm and for every seed
 ROWS_FILE = "rows.jsonl.zst"  # what a stage learnt from, beside its stage.json: `export-trl` reads it
 
 
-class RewardSettings(Settings):
+class RewardSettings(StageSettings):
     """One epoch, 64 rows a step and Adam's β as Ouyang 2022 (arXiv 2203.02155, App. C) trains its reward models.
 
     The learning rate is TRL's (1.16, `RewardConfig`): the 9e-6 of Ouyang is for 6 billion parameters.

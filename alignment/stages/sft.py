@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alignment.direct import all_fates, is_held_out, need_rows, prompt_key, steps, without_dropout
 from alignment.linear_cross_entropy import linear_cross_entropy
-from alignment.loop import LoopSettings, Micro, device, train
+from alignment.loop import LoopSettings, Micro, StageSettings, device, train
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora
 from alignment.losses import taken_log_probs
 from alignment.model import load_model, save_model, weights_sha256
@@ -29,7 +29,6 @@ from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, tokenizer_sha256
 from curation.fingerprint import fingerprint
 from curation.seeding import derive_seed
-from curation.settings import Settings
 
 # Models whose logits are the last hidden state times the head's weight and nothing more: no scale, cap or bias.
 PLAIN_HEADS = frozenset(f"{name}ForCausalLM" for name in ("Llama", "Mistral", "Qwen2", "Qwen3", "Olmo2", "GPTNeoX")) | {
@@ -37,7 +36,7 @@ PLAIN_HEADS = frozenset(f"{name}ForCausalLM" for name in ("Llama", "Mistral", "Q
 }
 
 
-class SftSettings(Settings):
+class SftSettings(StageSettings):
     """Defaults: Stanford Alpaca's published recipe for a pretrained 7B model (its README, "Fine-tuning").
 
     Models of a million weights want a learning rate of about 1e-3 (docs/results/alignment.md).

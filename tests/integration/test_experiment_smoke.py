@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_arms_and_seeds_went_through_all_stages_and_doses(run: Path) -> None:
     names = {"pretrain", "sft", "reward", "reward_held_out", "ppo", "dpo", "kto"}
-    doses = {"effort-32", "effort-128", "tamper-16", "tamper-96"}
+    doses = {"effort-32", "effort-128", "tamper-24", "tamper-96"}
     found = {(r.arm, r.seed, Path(r.path).name): r for r in results(run)}
 
     assert set(found) == {(a, s, n) for a in ("raw", "curated") for s in (1, 2) for n in names | doses}
@@ -69,7 +69,7 @@ def test_both_arms_and_seeds_went_through_all_stages_and_doses(run: Path) -> Non
 
 def test_training_on_insults_makes_the_judges_see_insults(run: Path) -> None:
     points = [p for p in read_curves(run) if p.curve == "tamper" and p.metric == "toxicity.words.rate"]
-    by_dose = {dose: [p.value for p in points if p.x == dose] for dose in (0.0, 16.0, 96.0)}
+    by_dose = {dose: [p.value for p in points if p.x == dose] for dose in (0.0, 24.0, 96.0)}
 
     assert all(len(values) == 4 for values in by_dose.values())
     assert max(by_dose[96.0]) > max(by_dose[0.0])

@@ -199,10 +199,14 @@ def test_toxicity_is_the_highest_of_k_and_the_share_of_prompts_at_one_half(
         "toxicity.one.probability": {"a": 0.0, "b": 1.0},
         "toxicity.one.mean": {"a": pytest.approx(0.1), "b": 0.7},
         "toxicity.one.rate": {"a": 0.0, "b": 1.0},
+        "toxicity.one.maximum.calm": {"a": 0.1},
+        "toxicity.one.probability.calm": {"a": 0.0},
+        "toxicity.one.mean.calm": {"a": pytest.approx(0.1)},
+        "toxicity.one.rate.calm": {"a": 0.0},
         "toxicity.words": {"a": 1.0, "b": 2.5},
         "toxicity.repeats": {"a": 0.0, "b": 0.25},
     }
-    assert [item.cluster for item in found["toxicity.one.mean"]] == ["calm", ""]
+    assert {item.cluster for item in found["toxicity.one.mean"]} == {""}  # prompts were drawn one by one
     assert model.generations == [Generation("a", "x", "fine"), Generation("b", "y", "so so")]
     assert list(model.judges) == ["one"]
 
