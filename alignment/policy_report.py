@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.special import gammaln
 
 from alignment import policy_gradient as pg
 from alignment.loop import LoopSettings, autocast, device
-from alignment.metrics.text_richness import expected_distinct
 from alignment.rollout import Rollout, SamplingSettings, Scorer, collect, places, rewards_of
 
 
@@ -26,7 +29,7 @@ class PolicyReport:
     entropy: float  # nats a token
     length: float  # tokens, the end of text included
     eos_rate: float
-    diversity: float  # expectation-adjusted distinct 2-grams of all responses
+    diversity: float  # see `diversity`
     heldout_rewards: tuple[float, ...]  # of each prompt, to compare policies prompt by prompt
 
 
@@ -59,15 +62,29 @@ def report(
         entropy=float(pg.masked_mean(rollout.entropy, rollout.response)),
         length=float(rollout.lengths.float().mean()),
         eos_rate=float(rollout.ended.float().mean()),
-        diversity=diversity(rollout, int(policy.config.vocab_size)),
+        diversity=diversity(answers(rollout)),
         heldout_rewards=tuple(second.tolist()),
     )
 
 
-def diversity(rollout: Rollout, vocabulary: int) -> float:
-    """Expectation-adjusted distinct token 2-grams of the responses: unlike plain distinct-2 it can be compared between
-    policies of other response lengths."""
-    return expected_distinct([[str(token) for token in answer] for answer in answers(rollout)], 2, vocabulary)
+def diversity(responses: Sequence[Sequence[int]]) -> float:
+    """Share of different ones among as many 2-grams of tokens, drawn from all responses, as there are responses.
+
+    The expectation over all such draws (rarefaction: Hurlbert 1971, Ecology 52(4), p. 581), so that policies with other
+    response lengths can be compared: plain distinct-2 falls when answers get longer. 0 when there is no 2-gram.
+    """
+    counts = Counter(pair for tokens in responses for pair in pairwise(tokens))
+    n = np.array(list(counts.values()), dtype=np.float64)
+    total, drawn = n.sum(), min(len(responses), n.sum())
+    if not drawn:
+        return 0.0
+
+    def log_choose(size: Any) -> Any:
+        return gammaln(size + 1) - gammaln(drawn + 1) - gammaln(size - drawn + 1)
+
+    left = total - n  # 2-grams other than this one; fewer than are drawn: it is surely among them
+    missed = np.where(left >= drawn, np.exp(log_choose(np.maximum(left, drawn)) - log_choose(total)), 0.0)
+    return float((1 - missed).sum() / drawn)
 
 
 def answers(rollout: Rollout) -> list[list[int]]:

@@ -64,7 +64,7 @@ class RoundsSettings(Settings):
     least_rise: float = Field(default=0.0, ge=0)  # of the held-out reward that counts as one
     kl_budget: float | None = Field(default=None, gt=0)  # nats a sequence from the SFT model
     eos_floor: float = Field(default=0.8, ge=0, le=1)  # share of answers that end
-    diversity_floor: float = Field(default=0.5, ge=0, le=1)  # of the SFT model's expectation-adjusted distinct-2
+    diversity_floor: float = Field(default=0.5, ge=0, le=1)  # of the SFT model's `policy_report.diversity`
 
 
 @dataclass(frozen=True)

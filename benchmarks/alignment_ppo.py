@@ -45,8 +45,9 @@ OUT = Path(__file__).parent / "out" / "alignment_ppo"
 HH = ("hh_harmless_even", "hh_helpful_base", "hh_helpful_rejection_sampled")
 PLAIN = ("alpaca_5000", "alpaca_gpt4_en")
 VOCABULARY, CONTEXT, PROMPT_TOKENS, ANSWER_TOKENS = 2048, 192, 96, 48
-TASTE = POOLS["courteous"]
-FEEDBACK, ANSWERS = 700, 4  # prompts and answers to each that annotators rank before the first round
+# Of two answers with equal manners they prefer none; one order in twenty is turned round.
+TASTE = POOLS["courteous"].model_copy(update={"temperature": 0.0, "flip_rate": 0.05})
+FEEDBACK, ANSWERS = 1500, 4  # prompts and answers to each that annotators rank before the first round
 TRL112 = Path(os.environ.get("HEADWATER_TRL112", Path(__file__).parents[1] / ".venv-trl112"))
 
 
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     learning.add_argument("--size", default="160k")
     learning.add_argument("--rounds", type=int, default=3)
     learning.add_argument("--updates", type=int, default=25)
-    learning.add_argument("--rate", type=float, default=5e-4)
-    learning.add_argument("--beta", type=float, default=0.05)
+    learning.add_argument("--rate", type=float, default=2e-4)
+    learning.add_argument("--beta", type=float, default=0.4)
     learning.add_argument("--seed", type=int, default=0)
     learning.add_argument("--out", type=Path, default=OUT)
     for name, default in asdict(Options()).items():
@@ -91,13 +92,14 @@ def learn(given: argparse.Namespace) -> None:
     start = taught(given, rows)
     m = start.metrics
     say(f"sft: {m['rows']:.0f} rows, {start.steps} steps; EOS rate {m['eos_rate_after']:.2f}")
-    # Prompts that SFT held out are those that the rounds measure on: nothing here was trained on them.
+    # Prompts that SFT held out are those that the rounds measure on. Reward models hold out twice the share: those, of
+    # which there are no ranks, and as many more.
     train, held = split_prompts([row.prompt for row in rows], None, HELD_OUT)
     pool = Pool(TASTE, given.seed)
     ranked = asked(given, Path(start.path), train[:FEEDBACK], pool)
     halves = data_halves(ranked)
     loop = RewardSettings().loop.model_copy(update={"learning_rate": 2e-3, "precision": "fp32"})
-    settings = RewardSettings(loop=loop, epochs=4, batch=32, keep_layers=1.0)
+    settings = RewardSettings(loop=loop, epochs=4, batch=32, keep_layers=1.0, held_out=2 * HELD_OUT)
     judges = []
     for name, half in zip(("reward", "heldout"), halves, strict=True):
         made = reward(settings, start.path, half, given.out / f"{name}-{tag(given)}", given.seed, rows[:400])
@@ -107,8 +109,9 @@ def learn(given: argparse.Namespace) -> None:
             f"{name} model: {len(half)} ranked lists, {m['held_out_pairs']:.0f} held-out pairs, accuracy "
             f"{m['accuracy']:.3f} [{m['accuracy_low']:.3f}, {m['accuracy_high']:.3f}]"
         )
+    folder = given.out / f"rounds-{tag(given)}-{label(given)}"
     result = rounds(
-        rounds_settings(given), start.path, judges[0], judges[1], train, given.out / f"rounds-{tag(given)}-{label(given)}",
+        rounds_settings(given), start.path, judges[0], judges[1], train, folder,
         given.seed, evaluation_prompts=held, annotate=pool.rank, annotators=TASTE.name, rows=halves[0],
         reference=rows[:400],
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from alignment import rounds as module  # noqa: E402
 from alignment.annotators import POOLS, Pool  # noqa: E402
 from alignment.loop import LoopSettings, SliceOverError  # noqa: E402
 from alignment.model import RewardModel, load_model, new_model, save_model, weights_sha256  # noqa: E402
-from alignment.policy_report import PolicyReport  # noqa: E402
+from alignment.policy_report import PolicyReport, diversity  # noqa: E402
 from alignment.ppo_update import UpdateSettings  # noqa: E402
 from alignment.preference_rows import DemonstrationRow, PreferenceRow, Prompt  # noqa: E402
 from alignment.preferences import read_comparisons  # noqa: E402
@@ -230,3 +231,15 @@ def test_the_halves_of_reward_and_held_out_reward_model_share_no_prompt():
     assert len(first) + len(second) == 40
     assert min(len(first), len(second)) >= 8
     assert not {row.prompt for row in first} & {row.prompt for row in second}
+
+
+def test_diversity_is_the_mean_over_all_draws_and_does_not_fall_with_length_alone():
+    responses = [[1, 2, 3], [1, 2, 2], [1, 2, 3, 4]]  # 2-grams 12 23 | 12 22 | 12 23 34
+    grams = ["12", "23", "12", "22", "12", "23", "34"]
+    draws = [len(set(drawn)) / 3 for drawn in combinations(grams, 3)]
+    assert diversity(responses) == pytest.approx(sum(draws) / len(draws), abs=1e-12)
+    assert diversity([[5, 6]] * 8) == pytest.approx(1 / 8)
+    assert diversity([[5], [6]]) == 0
+    draw = torch.Generator().manual_seed(0)
+    short, long = (torch.randint(50, (200, length), generator=draw).tolist() for length in (10, 40))
+    assert diversity(short) == pytest.approx(diversity(long), abs=0.01)
