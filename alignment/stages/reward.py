@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,8 @@ from alignment.direct import (
     without_dropout,
 )
 from alignment.json_rows import write_text
-from alignment.loop import LoopSettings, Micro, StageSettings, train
+from alignment.layers import shorten
+from alignment.loop import LoopSettings, Micro, Progress, StageSettings, train
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora
 from alignment.losses import centring, list_loss, pair_loss
 from alignment.model import REWARD_HEAD, RewardModel, load_model, parameters, weights_sha256
@@ -46,7 +46,7 @@ from alignment.reward_scores import example_rewards, last_scores, normalise
 from alignment.rows import Example, check_tokenizer, encode, encode_responses, pad
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, tokenizer_sha256
-from curation.errors import ConfigError, DataContractError, Problem, StageError
+from curation.errors import DataContractError, Problem, StageError
 from curation.fingerprint import fingerprint
 from curation.seeding import unit_hash
 
@@ -221,38 +221,49 @@ def reward(
     tokenizer = load_tokenizer(backbone)
     check_tokenizer(tokenizer, str(backbone))
     model = start(settings, backbone, seed)
-    mark = fingerprint(
-        {
-            "stage": "reward",
-            "settings": settings.model_dump(),
-            "backbone": weights_sha256(model),
-            "tokenizer": tokenizer_sha256(tokenizer),
-            "rows": rows_sha256(given),
-            "reference": None if shown is None else rows_sha256(shown),
-            "seed": seed,
-        }
-    )
+    made_of = {
+        "stage": "reward",
+        "settings": settings.model_dump(),
+        "backbone": weights_sha256(model),
+        "tokenizer": tokenizer_sha256(tokenizer),
+        "rows": rows_sha256(given),
+        "reference": None if shown is None else rows_sha256(shown),
+        "seed": seed,
+    }
+    mark = fingerprint(made_of)
     done = finished_stage(folder, mark)
     if done is not None:
         return done
-    context = int(getattr(model.backbone.config, "max_position_embeddings", 0) or settings.length or 1024)
-    limit = min(context, settings.length or context)
+    limit = longest(settings, model)
     learnt, held, fates = encoded(tokenizer, given, limit, settings.held_out)
     responses = reference_examples(settings, tokenizer, shown, [*held, *learnt], limit)
     pad_id = int(tokenizer.pad_token_id)
     if processes.first():
         write_rows(folder / ROWS_FILE, given)
 
-    model.backbone = with_lora(model.backbone, settings.lora, seed)
-    progress = train(model, RewardObjective(settings, learnt, pad_id, seed), settings.loop, folder, seed)
-    save_adapter(model.backbone, folder)
-    model.backbone = merged(model.backbone)
+    progress = fit(model, settings, learnt, pad_id, folder, seed)
     metrics = {**measure(model, held, pad_id, folder), **normalise(model, responses, pad_id)}
     metrics |= {f"train_{name}": value for name, value in progress.means.items()}
     metrics["parameters"] = float(parameters(model))
     model.cpu().save(folder, tokenizer)
-    weights = weights_sha256(model)
-    return finish_stage(folder, "reward", mark, weights, progress, metrics, fates, seed=seed, **labels)
+    return finish_stage(folder, "reward", mark, weights_sha256(model), progress, metrics, fates, seed=seed, **labels)
+
+
+def longest(settings: RewardSettings, model: RewardModel) -> int:
+    """Tokens of prompt and response at most: the model's context, or less where the settings say so."""
+    context = int(getattr(model.backbone.config, "max_position_embeddings", 0) or settings.length or 1024)
+    return min(context, settings.length or context)
+
+
+def fit(
+    model: RewardModel, settings: RewardSettings, rows: Sequence[Compared], pad_id: int, folder: Path, seed: int
+) -> Progress:
+    """Train, with an adapter if the settings have one; it is kept in `folder/adapter` and merged."""
+    model.backbone = with_lora(model.backbone, settings.lora, seed)
+    progress = train(model, RewardObjective(settings, rows, pad_id, seed), settings.loop, folder, seed)
+    save_adapter(model.backbone, folder)
+    model.backbone = merged(model.backbone)
+    return progress
 
 
 def start(settings: RewardSettings, backbone: str | Path, seed: int) -> RewardModel:
@@ -271,32 +282,6 @@ def start(settings: RewardSettings, backbone: str | Path, seed: int) -> RewardMo
         model = RewardModel(decoder, seed)
     without_dropout(model)
     return model
-
-
-def shorten(decoder: Any, share: float, where: str) -> None:
-    """Cut a decoder to the lower `share` of its layers, rounded up, in place.
-
-    Raises:
-        ConfigError: the decoder does not hold its layers in one list.
-    """
-    total = int(decoder.config.num_hidden_layers)
-    kept = math.ceil(share * total)
-    if kept == total:
-        return
-    stacks = [
-        (parent, name, child)
-        for parent in decoder.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == total
-    ]
-    if len(stacks) != 1:
-        message = f"{type(decoder).__name__} does not hold its {total} layers in one list"
-        raise ConfigError(Problem("cannot-cut", message, where, hint="set `keep_layers` to 1"))
-    parent, name, layers = stacks[0]
-    setattr(parent, name, layers[:kept])
-    decoder.config.num_hidden_layers = kept
-    if getattr(decoder.config, "layer_types", None):
-        decoder.config.layer_types = decoder.config.layer_types[:kept]
 
 
 def encoded(

@@ -14,6 +14,7 @@ import torch
 
 from alignment import checkpoint
 from alignment.annotators import Pool, PoolSettings, StatedPreference
+from alignment.layers import shorten
 from alignment.loop import LoopSettings, SliceOverError, accumulate, train
 from alignment.lora import LoraSettings
 from alignment.model import RewardModel, load_model, new_model, save_model, weights_sha256
@@ -28,7 +29,7 @@ from alignment.preferences import (
 )
 from alignment.reward_scores import example_rewards, last_scores, normalise
 from alignment.rows import Example, encode, pad
-from alignment.stages.reward import Compared, RewardObjective, RewardSettings, encoded, micro, reward, shorten, start
+from alignment.stages.reward import Compared, RewardObjective, RewardSettings, encoded, micro, reward, start
 from alignment.tokenizer import load_tokenizer, special_ids
 from curation.errors import ConfigError, DataContractError, StageError
 from tests.unit.alignment.tiny import SENTENCES, tiny_tokenizer
