@@ -57,6 +57,16 @@ VERBS = {
         "alignment.commands:run_export_trl",
         "a run's rows and models in TRL's formats",
     ),
+    "feedback": Verb(
+        "alignment.feedback.commands:feedback_arguments",
+        "alignment.feedback.commands:run_feedback",
+        "the page where people rank responses; their answers out",
+    ),
+    "audit-reward": Verb(
+        "alignment.audits.commands:audit_reward_arguments",
+        "alignment.audits.commands:run_audit_reward",
+        "what a reward model prefers, with a sealed card",
+    ),
     "list": Verb("curation.listing:add_arguments", "curation.listing:run", "filters, classifiers, rulesets, formats"),
 }
 

@@ -6,11 +6,14 @@ decide > 80 % of comparisons at 0.01 % of the compute), so the margin is the end
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from alignment.metrics.base import Endpoint, ItemScore, Scores
+from alignment.metrics.base import Endpoint, ItemScore, MetricDefinition, Scores
 from alignment.metrics.language_model import LanguageModel
+from alignment.metrics.reading import rows_of
+from curation.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,33 @@ class Question:
     choices: tuple[str, ...]
     right: frozenset[int]
     cluster: str = ""
+
+
+class ChoiceSettings(Settings):
+    """Which file, and how many of its rows."""
+
+    data: str
+    limit: int | None = None  # the first rows; None: all
+
+
+def choice_metric(
+    name: str, summary: str, how: str, fields: Sequence[str], question: Callable[[dict[str, Any]], Question]
+) -> MetricDefinition:
+    """A metric of questions with choices.
+
+    Args:
+        how: what the file is, as an error says it where the file is missing.
+        fields: what every row must have.
+        question: a row as a question.
+    """
+
+    def questions(settings: ChoiceSettings) -> list[Question]:
+        return [question(row) for row in rows_of(settings.data, name, fields, how, settings.limit)]
+
+    def measure(model: LanguageModel, settings: ChoiceSettings) -> Scores:
+        return score_questions(model, name, questions(settings))
+
+    return MetricDefinition(name, summary, choice_endpoints(name), ChoiceSettings, measure, {"data": how}, questions)
 
 
 def choice_endpoints(metric: str) -> tuple[Endpoint, ...]:
