@@ -22,6 +22,7 @@ def test_a_bad_line_costs_no_other_and_is_named(tmp_path: Path, capsys: pytest.C
         "[]",
         json.dumps({"prompt": 3, "responses": ["x", "y"]}),
         json.dumps({"prompt": "p", "responses": ["x"]}),
+        json.dumps({"prompt": "half a pair: \ud800", "responses": ["x", "y"]}),
         json.dumps({"prompt": "p", "responses": ["x"] * 10}),
         json.dumps({"prompt": "p", "responses": ["x", "y"], "models": ["m"]}),
         json.dumps({"prompt": "p", "responses": ["x", "y"], "reponse": 1}),
