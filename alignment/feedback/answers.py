@@ -100,6 +100,6 @@ def _labels(item: Item, answer: Answer) -> dict[str, str]:
 
 def _number(form: Mapping[str, Sequence[str]], name: str, low: int, high: int, what: str) -> int:
     given = (form.get(name) or [""])[0]
-    if not (given.isascii() and given.isdigit() and low <= int(given[:3]) <= high):
+    if given not in map(str, range(low, high + 1)):
         raise RecordError(Problem("bad-answer", f"Please give {what}.", name, f"{low} to {high}"))
     return int(given)

@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from alignment.annotators import Guidelines
@@ -17,6 +18,7 @@ from alignment.feedback.items import read_items
 from alignment.feedback.store import Store
 from curation.errors import ConfigError, Problem, StageError
 
+NEEDED = ("itsdangerous", "jinja2", "starlette", "uvicorn")  # the extra `feedback`
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # it becomes part of annotator ids
 
 
@@ -52,11 +54,12 @@ def run_feedback(args: argparse.Namespace) -> int:
         card = export(Store(args.store), args.out)
         print(json.dumps(card) if args.json else args.out)
         return 0
-    try:
-        import alignment.feedback.security  # noqa: F401 – asked for here, so that the message says what to install
-    except ImportError:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
         hint = "pip install 'headwater[feedback]'"
-        raise ConfigError(Problem("missing-extra", "the feedback pages need Starlette", hint=hint)) from None
+        raise ConfigError(Problem("missing-extra", f"the feedback pages need {', '.join(missing)}", hint=hint))
+    if not 0 < args.days <= 3650:
+        raise ConfigError(Problem("bad-value", f"`--days {args.days}`", expected="more than 0, at most 3650"))
     wanted = [_wanted(text) for text in args.invite]
     if args.action == "invite":
         _print_links(Store(args.store), wanted, args.days, args.url or "http://127.0.0.1:8734")
@@ -75,14 +78,14 @@ def _serve(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> int:
         raise ConfigError(Problem("bad-value", f"`--overlap` and `--per-item` are {given}", expected=expected))
     items = read_items(args.items) if args.items else []
     text = _text(args.guidelines) if args.guidelines else None
+    if text is None and not (args.store.exists() and Store(args.store).guidelines()):
+        hint = "--guidelines TEXT: every answer names the version it followed"
+        raise ConfigError(Problem("no-guidelines", "the store has no guidelines", str(args.store), hint=hint))
+    listening = _listen(args.host, args.port)
     store = Store(args.store, create=True)
     if text is not None:
         store.add_guidelines(Guidelines(version=args.guidelines_version, text=text))
-    if not store.guidelines():
-        hint = "--guidelines TEXT: every answer names the version it followed"
-        raise ConfigError(Problem("no-guidelines", "the store has no guidelines", str(args.store), hint=hint))
     new = store.add_items(items, args.overlap)
-    listening = _listen(args.host, args.port)
     url = (args.url or f"http://{args.host}:{listening.getsockname()[1]}").rstrip("/")
     print(f"{new} new items, {len(store.items())} in all; pages at {url}", file=sys.stderr)
     _print_links(store, [("", 1), *wanted], args.days, url)
