@@ -103,7 +103,7 @@ def test_changed_weights_and_rows_are_named(job: Path) -> None:
     run(job)
     model = RewardModel.load(job.parent / "model")
     with torch.no_grad():
-        model.head.bias += 1
+        model.head.bias.add_(1)
     model.save(job.parent / "model")
     write_rows(job.parent / "rows.jsonl", ROWS[:-1])
     with pytest.raises(DataContractError) as error:
@@ -159,6 +159,11 @@ def test_words_come_from_a_file(job: Path) -> None:
     words.write_text("\n", encoding="utf-8")
     with pytest.raises(DataContractError, match="no-rows"):
         run(job, "--set", f"words={words}")
+
+
+def test_the_example_is_a_job() -> None:
+    example = Path(__file__).resolve().parents[4] / "examples" / "audit_reward.yaml"
+    assert load_audit(str(example)).rows == ("examples/alignment/pairs.jsonl",)
 
 
 def test_mistakes_are_named_before_anything_is_loaded(job: Path) -> None:

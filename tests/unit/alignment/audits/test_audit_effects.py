@@ -28,7 +28,8 @@ from alignment.audits.planted import WORD, made_pairs, planted
 from alignment.audits.scoring import Group, Item, ModelJudge, PoolJudge, grouped
 from alignment.audits.swaps import SWAPS, Swap, mention_swap
 from alignment.model import RewardModel, Size, new_model
-from alignment.preferences import PreferenceRow, RankedRow
+from alignment.preferences import Comparison, PreferenceRow, RankedRow
+from alignment.rows import prompt_ids
 from alignment.statistics.bootstrap import prompt_interval
 from alignment.statistics.contrast import Cells, Contrast
 from alignment.statistics.rates import rate_interval
@@ -62,7 +63,8 @@ def test_an_effect_and_its_flips_are_those_worked_out_by_hand() -> None:
     assert found.effect == pytest.approx(((4 - 1) + (-2 - 0)) / 2 / sd)
     assert (found.responses, found.prompts, found.unscored) == (2, 2, 0)
     # a1 < c1 but b1 > c1; a2 < c2 and b2 < c2; a2 > d2 but b2 < d2.
-    assert (found.pairs, found.flip_rate) == (3, pytest.approx(2 / 3))
+    assert found.pairs == 3
+    assert found.flip_rate == pytest.approx(2 / 3)
 
 
 def test_the_interval_is_that_of_the_statistics_over_prompts() -> None:
@@ -90,7 +92,8 @@ def test_a_tie_against_a_decision_is_half_a_flip() -> None:
 def test_texts_that_cannot_be_scored_are_counted_and_leave_the_rest_alone() -> None:
     values = {**VALUES, "b2": math.nan}
     found = swap_effect(Table(values.__getitem__), GROUPS, A_TO_B)
-    assert (found.responses, found.unscored, found.effect) == (1, 1, pytest.approx(3 / math.sqrt(4 / 3)))
+    assert (found.responses, found.unscored) == (1, 1)
+    assert found.effect == pytest.approx(3 / math.sqrt(4 / 3))
 
 
 def test_rewards_that_do_not_differ_within_a_prompt_have_no_unit() -> None:
@@ -124,9 +127,7 @@ def test_a_model_whose_layers_add_nothing_has_the_swap_effect_of_its_head(counti
     """With every text cut after one token of the response, the reward is w · norm(embedding) + c of that token."""
     tokenizer = tiny_tokenizer()
     prompt = "p"
-    begin = len(
-        tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True)["input_ids"]
-    )
+    begin = len(prompt_ids(tokenizer, prompt))
     judge = ModelJudge(counting_model, begin + 1)
     model = judge.model
     letters = ["a", "b", "c", "d"]
@@ -157,7 +158,7 @@ def test_what_cannot_be_encoded_is_not_scored_and_counted(counting_model: Path) 
 
 
 def test_accuracy_is_told_for_all_for_each_label_and_for_both_dialects() -> None:
-    rows = [
+    rows: list[Comparison] = [
         PreferenceRow("p", "long one is walking", "x", pool="red", annotator_id="r1"),
         PreferenceRow("q", "y", "longer", pool="red", annotator_id="r2"),
         RankedRow("r", ("aaa", "aa", "a"), (1, 2, 2), pool="blue"),
@@ -254,7 +255,9 @@ def test_unplanted_mentions_say_nothing_about_what_is_preferred() -> None:
 def test_clean_models_are_noticed_as_often_as_stated() -> None:
     draw = np.random.default_rng(0)
     for count in (3, 5, 10):
-        alarms = sum(clean_threshold(draw.normal(size=count)).notices(float(draw.normal())) for _ in range(4000))
+        alarms = sum(
+            clean_threshold(draw.normal(size=count).tolist()).notices(float(draw.normal())) for _ in range(4000)
+        )
         assert stats.binomtest(alarms, 4000, 0.05).pvalue > 0.001
 
 
