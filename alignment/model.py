@@ -197,7 +197,8 @@ class RewardModel(nn.Module):
     def per_token(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(rows, tokens) the head's output at every position: what a critic made from a reward model needs."""
         hidden = self.backbone(input_ids=ids, attention_mask=mask, position_ids=positions(mask)).last_hidden_state
-        return torch.as_tensor(self.head(hidden)).squeeze(-1).float()
+        with torch.autocast(hidden.device.type, enabled=False):  # a reward in bf16 has three digits: too coarse for PPO
+            return torch.as_tensor(self.head(hidden.to(self.head.weight.dtype))).squeeze(-1).float()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(rows,) normalised rewards."""

@@ -218,13 +218,14 @@ def pad(
     """Prompts with their responses, padded to the longest, rounded up to `multiple`."""
     longest = max(len(example) for example in examples)
     width = -(-longest // multiple) * multiple
-    ids = torch.full((len(examples), width), pad_id, dtype=torch.int64)
-    mask = torch.zeros((len(examples), width), dtype=torch.bool)
-    response = torch.zeros_like(mask)
-    for row, example in enumerate(examples):
-        start = width - len(example) if side == "left" else 0
-        middle, end = start + len(example.prompt), start + len(example)
-        ids[row, start:end] = torch.tensor([*example.prompt, *example.response])
-        mask[row, start:end] = True
-        response[row, middle:end] = True
-    return Padded(ids, mask, response)
+    ids, starts = [], []
+    for example in examples:  # lists first: three writes into tensors for every row cost more than a tiny model's step
+        padding = [pad_id] * (width - len(example))
+        real = [*example.prompt, *example.response]
+        ids.append(padding + real if side == "left" else real + padding)
+        starts.append(len(padding) if side == "left" else 0)
+    at, begin = torch.arange(width), torch.tensor(starts).unsqueeze(1)
+    prompt = torch.tensor([len(example.prompt) for example in examples]).unsqueeze(1)
+    whole = torch.tensor([len(example) for example in examples]).unsqueeze(1)
+    mask = (at >= begin) & (at < begin + whole)
+    return Padded(torch.tensor(ids, dtype=torch.int64), mask, mask & (at >= begin + prompt))
