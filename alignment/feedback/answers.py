@@ -17,8 +17,9 @@ FLAGS = {
     "off_task": "Off task",
     "refuses_needlessly": "Refuses needlessly",
 }
-# Eight steps from "the first is much better" to "the second is", without a middle, as in Bai 2022 (arXiv:2204.05862),
-# figure 6. Worth in units of reward: the small margins of Llama 2 (Touvron 2023, arXiv:2307.09288, appendix A.3.3).
+# Eight steps from "the first is much better" to "the second is", without a middle, as in the tool of Bai 2022
+# (arXiv:2204.05862). Each side has the four degrees of Llama 2 (Touvron 2023, arXiv:2307.09288, §3.2.1), worth in units
+# of reward its small margins (table 27).
 STRENGTHS = ("much better", "better", "slightly better", "hardly better")
 MARGINS = (1.0, 2 / 3, 1 / 3, 0.0)
 

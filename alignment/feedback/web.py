@@ -58,7 +58,8 @@ class WebSettings:
 
     per_item: int = 1  # answers wanted from each pool for an item that is not for everybody
     secure: bool = False  # cookies over https only
-    per_minute: int = 120  # requests that change something, for each annotator; links tried, for each address
+    # Answers and undos of each annotator, and links tried from each address: nobody reads two answers a second.
+    per_minute: int = 120
 
 
 class Pages:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,7 @@ def hidden(page: str, name: str) -> str:
     return found[1]
 
 
-def test_no_acknowledged_answer_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_no_acknowledged_answer_of_fifty_annotators_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
     http = pytest.importorskip("httpx2")
     log = tmp_path / "log.txt"
     acknowledged: list[tuple[str, tuple[int, ...]]] = []  # item, ranks in the order of the page
@@ -77,7 +78,7 @@ def test_no_acknowledged_answer_is_lost_when_the_server_is_killed(tmp_path: Path
                 form |= {f"rating_{letter}": "3" for letter in "ABCDE"}
                 if client.post(f"{base}/answer", data=form, follow_redirects=False).status_code == 303:
                     acknowledged.append((form["item"], ranks))
-                    if len(acknowledged) >= 60:
+                    if len(acknowledged) >= 200:
                         enough.set()
                 page = client.get(base + "/").text
 
@@ -87,7 +88,7 @@ def test_no_acknowledged_answer_is_lost_when_the_server_is_killed(tmp_path: Path
         except http.TransportError:
             return  # the server is gone
 
-    with server(tmp_path, items=60, annotators=4, log=log) as (process, links):
+    with server(tmp_path, items=12, annotators=50, log=log) as (process, links):
         threads = [threading.Thread(target=until_it_dies, args=(link, n)) for n, link in enumerate(links)]
         for thread in threads:
             thread.start()
@@ -96,12 +97,8 @@ def test_no_acknowledged_answer_is_lost_when_the_server_is_killed(tmp_path: Path
         for thread in threads:
             thread.join(60)
     kept = [(answer.item, tuple(answer.body["ranks"][k] for k in answer.body["shown"])) for answer in store(tmp_path)]
-    assert len(acknowledged) >= 60
-    missing = list(acknowledged)
-    for answer in kept:
-        if answer in missing:
-            missing.remove(answer)
-    assert missing == []
+    assert 200 <= len(acknowledged) <= len(kept) < 600  # killed on the way
+    assert Counter(acknowledged) - Counter(kept) == Counter()
     assert len(kept) <= len(acknowledged) + len(links)  # one a person may have been on its way
     said = log.read_text()
     assert "POST /answer 303" in said
