@@ -64,7 +64,7 @@ def wait_for(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + RUN_TIMEOUT_S
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+        time.sleep(0.005)
 
 
 def markers(output: Path) -> dict[str, int]:

@@ -33,7 +33,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deal(tmp_path_factory.mktemp("corpus"), corpus(400), 4) / "*.jsonl"
+    return deal(tmp_path_factory.mktemp("corpus"), corpus(800), 16) / "*.jsonl"
 
 
 @pytest.fixture(scope="module")
