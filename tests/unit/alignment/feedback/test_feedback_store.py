@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 from feedback_cases import ranking, store_of
 
 from alignment.annotators import Guidelines
+from alignment.feedback.answers import Answer
 from alignment.feedback.items import Item, read_items
 from alignment.feedback.store import Store
 from curation.errors import ConfigError, DataContractError
@@ -64,3 +66,15 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(ConfigError, match="no-file"):
         Store(tmp_path / "missing.db")
+
+
+def test_a_full_disk_refuses_an_answer_and_the_next_one_is_kept_again(tmp_path: Path) -> None:
+    store = store_of(tmp_path, ranking("one"), ranking("two"))
+    pages = store._one("PRAGMA page_count")[0]
+    store._one(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says on a full disk
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.save(Answer("n-1", "north", "one", "1", {"shown": ["x" * 100_000]}))
+    assert store.answers() == []
+    store._one("PRAGMA max_page_count = 1000000")
+    store.save(Answer("n-1", "north", "two", "1", {"shown": []}))
+    assert [answer.item for answer in Store(store.path).answers()] == ["two"]
