@@ -40,6 +40,9 @@ HARMLESS_OPTIONS = frozenset({"use_cache", "cache_implementation", "cache_config
 # tokens, 15.5 and 19.0 ms at 8 of 256; in fp32 flash is never slower.
 SHORT = 128
 
+# How far a log-probability may differ between `generate`'s way of computing it and training's, in nats.
+GAP_LIMIT = {torch.float32: 1e-2, torch.bfloat16: 1.0}
+
 
 class SamplingSettings(Settings):
     """How responses are drawn."""
@@ -49,9 +52,8 @@ class SamplingSettings(Settings):
     # Sequences through a model at once where no gradient is kept. Those of like length go together: 16 pad little and
     # stay in a CPU's cache (an update of 32 episodes costs 14 % less than with all at once). On a GPU, take all.
     rows_per_forward: int = Field(default=16, ge=1)
-    options: Mapping[str, Any] = Field(
-        default_factory=dict
-    )  # further options of `generate`: only such as leave the distribution alone
+    # Further options of `generate`: only such as leave the distribution alone.
+    options: Mapping[str, Any] = Field(default_factory=dict)
     # Without an end of text, `score`: the reward is −missing_eos_value whatever the reward model says (Stiennon 2020);
     # `subtract`: it is lowered by that (TRL); `keep`: it stays.
     missing_eos: MissingEos = "score"
@@ -284,6 +286,20 @@ def sampling_gap(policy: Any, rollout: Rollout, settings: SamplingSettings, pad_
             position_ids=spots[:, begin + t : begin + t + 1], past_key_values=step.past_key_values, use_cache=True,
         )  # fmt: skip
     return worst
+
+
+def check_gap(gap: float, bf16: bool) -> None:
+    """Raises StageError when `sampling_gap` is too large for the precision."""
+    limit = GAP_LIMIT[torch.bfloat16 if bf16 else torch.float32]
+    if not gap <= limit:
+        raise StageError(
+            Problem(
+                "sampling-gap",
+                f"generate and training differ by {gap:.3g} nats in the log-probability of a token",
+                expected=f"at most {limit}",
+                hint="the episodes are not the policy's own: its key-value cache or its position ids are at fault",
+            )
+        )
 
 
 @contextmanager

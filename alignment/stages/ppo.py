@@ -47,6 +47,7 @@ from alignment.preference_rows import DemonstrationRow, Prompt
 from alignment.rollout import (
     SamplingSettings,
     Scorer,
+    check_gap,
     collect,
     distinct,
     rewards_of,
@@ -57,13 +58,10 @@ from alignment.rollout import (
 from alignment.rows import Example, check_tokenizer, counted
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
-from curation.errors import ConfigError, Problem, StageError
+from curation.errors import ConfigError, Problem
 from curation.fingerprint import fingerprint
 from curation.seeding import derive_seed
 from curation.settings import Settings
-
-# How far a log-probability may differ between `generate`'s way of computing it and training's, in nats.
-GAP_LIMIT = {torch.float32: 1e-2, torch.bfloat16: 1.0}
 
 
 class KlSettings(Settings):
@@ -118,11 +116,22 @@ class Models:
     scorer: Scorer
     heldout: Scorer | None = None  # a second opinion on the same responses: is the reward model being gamed?
 
+    def named(self) -> dict[str, torch.nn.Module]:
+        """Those that are modules; a scorer may be any function."""
+        return {name: model for name, model in vars(self).items() if isinstance(model, torch.nn.Module)}
+
     def to(self, where: torch.device) -> None:
         """Move all; switch dropout off: the ratio compares two passes, and dropout would make them differ."""
-        for model in (self.policy, self.reference, self.critic, self.scorer, self.heldout):
-            if isinstance(model, torch.nn.Module):
-                model.to(where).eval()
+        for model in self.named().values():
+            model.to(where).eval()
+
+    def sha256(self) -> dict[str, str]:
+        """Of the weights of each."""
+        return {name: weights_sha256(model) for name, model in self.named().items()}
+
+    def context(self) -> int:
+        """Tokens of the longest sequence that all can read."""
+        return min(_context(getattr(model, "backbone", model)) for model in self.named().values())
 
 
 def ppo(
@@ -157,42 +166,26 @@ def ppo(
     tokenizer = load_tokenizer(policy)
     check_tokenizer(tokenizer, str(policy))
     _check_settings(settings, ptx)
-    model = load_model(policy)
-    anchor = load_model(policy if reference is None else reference)
-    scorer = RewardModel.load(reward_model)
-    second = None if heldout is None else RewardModel.load(heldout)
-    started = RewardModel.load(critic) if critic is not None else new_critic(settings, model, scorer, reward_model)
-    for other, place in ((reward_model, reward_model), (heldout, heldout), (critic, critic), (reference, reference)):
-        if other is not None:
-            check_same_tokens(tokenizer, other, str(place))
-    limit = (
-        min(_context(m) for m in (model, anchor, scorer.backbone, started.backbone)) - settings.sampling.response_tokens
-    )
+    models = load_models(settings, tokenizer, policy, reward_model, reference, critic, heldout)
+    limit = models.context() - settings.sampling.response_tokens
     kept, fates = encode_prompts(tokenizer, prompts, limit)
-    mixed, ptx_fates = encode_ptx(tokenizer, ptx, _context(model))
-    mark = fingerprint(
-        {
-            "stage": "ppo",
-            "settings": settings.model_dump(),
-            "policy": weights_sha256(model),
-            "tokenizer": tokenizer_sha256(tokenizer),
-            "reference": weights_sha256(anchor),
-            "reward": weights_sha256(scorer),
-            "critic": weights_sha256(started),
-            "heldout": None if second is None else weights_sha256(second),
-            "prompts": [list(ids) for ids in kept],
-            "ptx": [[list(example.prompt), list(example.response)] for example in mixed],
-            "seed": seed,
-            "round": round_number,
-        }
-    )
+    mixed, ptx_fates = encode_ptx(tokenizer, ptx, _context(models.policy))
+    made_of = {
+        "stage": "ppo",
+        "settings": settings.model_dump(),
+        "tokenizer": tokenizer_sha256(tokenizer),
+        "models": models.sha256(),
+        "prompts": [list(ids) for ids in kept],
+        "ptx": [[list(example.prompt), list(example.response)] for example in mixed],
+        "seed": seed,
+        "round": round_number,
+    }
+    mark = fingerprint(made_of)
     done = finished_stage(folder, mark)
     if done is not None:
         return done
-    adapted = with_lora(model, settings.lora, derive_seed(seed, "ppo", "lora"))
-    models = Models(adapted, anchor, started, scorer, second)
-    training = Training(settings, models, kept, special_ids(tokenizer), folder, seed, round_number, mixed)
-    progress = training.run()
+    models.policy = with_lora(models.policy, settings.lora, derive_seed(seed, "ppo", "lora"))
+    progress = Training(settings, models, kept, special_ids(tokenizer), folder, seed, round_number, mixed).run()
     save_adapter(models.policy, folder)
     final = merged(models.policy)
     save_model(final, tokenizer, folder)
@@ -296,7 +289,7 @@ class Training:
                     extra["heldout_reward"] = float(rewards_of(m.heldout, rollout.ids, rollout.mask).mean())
             if at == 0:
                 extra["sampling_gap"] = sampling_gap(m.policy, rollout, s.sampling, self.ids["pad"])
-                _check_gap(extra["sampling_gap"], bf16)
+                check_gap(extra["sampling_gap"], bf16)
         episodes = judge(rollout, s.update, self.control.value)
         extra |= {"distinct_1": distinct(rollout, 1), "distinct_2": distinct(rollout, 2)}
         return episodes, {**summary(episodes), **extra}
@@ -335,6 +328,34 @@ class Training:
         return now
 
 
+def load_models(
+    settings: PpoSettings,
+    tokenizer: Any,
+    policy: Path | str,
+    reward_model: Path | str,
+    reference: Path | str | None,
+    critic: Path | str | None,
+    heldout: Path | str | None,
+) -> Models:
+    """All models of a stage, each in memory of its own.
+
+    Raises:
+        ConfigError: one cannot be loaded, or reads other tokens than the policy writes.
+    """
+    for other in (reward_model, heldout, critic, reference):
+        if other is not None:
+            check_same_tokens(tokenizer, other, str(other))
+    scorer = RewardModel.load(reward_model)
+    model = load_model(policy)
+    return Models(
+        policy=model,
+        reference=load_model(policy if reference is None else reference),
+        critic=RewardModel.load(critic) if critic is not None else new_critic(settings, model, scorer, reward_model),
+        scorer=scorer,
+        heldout=None if heldout is None else RewardModel.load(heldout),
+    )
+
+
 def new_critic(settings: PpoSettings, policy: Any, scorer: RewardModel, reward_model: Path | str) -> RewardModel:
     """A critic in memory of its own: the reward model with its normalisation folded into the head, or a copy of the
     policy's decoder with a head of zeros (lm-human-preferences)."""
@@ -367,16 +388,3 @@ def _check_settings(settings: PpoSettings, ptx: Sequence[object]) -> None:
         problems.append(Problem("no-ptx", said, "ppo.update.ptx_coefficient", "`ptx` rows, or a coefficient of 0"))
     if problems:
         raise ConfigError(*problems)
-
-
-def _check_gap(gap: float, bf16: bool) -> None:
-    limit = GAP_LIMIT[torch.bfloat16 if bf16 else torch.float32]
-    if not gap <= limit:
-        raise StageError(
-            Problem(
-                "sampling-gap",
-                f"generate and training differ by {gap:.3g} nats in the log-probability of a token",
-                expected=f"at most {limit}",
-                hint="the episodes are not the policy's own: its key-value cache or its position ids are at fault",
-            )
-        )
