@@ -161,7 +161,7 @@ def over_optimisation(
     largest = min(table.shape[1] for table in tables)
     found = []
     for n in (2**k for k in range(largest.bit_length())):
-        values = np.array([_best_of(table, n) for table in tables])
+        values = np.array([best_of(table, n) for table in tables])
         values = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
         middle, low, high = clustered_mean(values[:, 1], np.ones(len(values)), seed, draws)
         kl = math.log(n) - (n - 1) / n
@@ -169,11 +169,14 @@ def over_optimisation(
     return found
 
 
-def _best_of(table: F64, n: int) -> F64:
-    """(2,) expected proxy and gold of the best of n by proxy; candidates of equal proxy share their chances.
+def best_of(table: F64, n: int) -> F64:
+    """Expected numbers of the best of n by the first number; candidates that are equal in it share their chances.
 
     Args:
-        table: (2, candidates) proxy and gold.
+        table: (numbers, candidates), the proxy first.
+
+    Returns:
+        (numbers,).
     """
     weights = best_of_weights(table.shape[1], n)
     order = np.argsort(table[0], kind="stable")

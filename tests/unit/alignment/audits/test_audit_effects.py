@@ -24,7 +24,7 @@ from alignment.audits.measures import (
     ranked_words,
     words_of,
 )
-from alignment.audits.planted import WORD, made_pairs, planted
+from alignment.audits.planted import WORD, made_pairs, planted, policy_shift
 from alignment.audits.scoring import Group, Item, ModelJudge, PoolJudge, grouped
 from alignment.audits.swaps import SWAPS, Swap, mention_swap
 from alignment.model import RewardModel, Size, new_model
@@ -250,6 +250,15 @@ def test_unplanted_mentions_say_nothing_about_what_is_preferred() -> None:
     chosen, rejected = (sum(WORD in getattr(row, side) for row in rows) for side in ("chosen", "rejected"))
     assert stats.binomtest(chosen, chosen + rejected).pvalue > 0.01
     assert chosen + rejected == pytest.approx(2000, abs=150)
+
+
+def test_a_policy_that_wants_the_word_takes_it_whenever_one_of_four_candidates_has_it() -> None:
+    wanting = policy_shift(Table(lambda text: float(WORD in text)), ["p", "q"], WORD)
+    indifferent = policy_shift(Table(lambda text: float(text.startswith("Look"))), ["p"], WORD)
+
+    # Eight of sixteen candidates have the word: none of four has it in C(8, 4) of C(16, 4) draws.
+    assert wanting == pytest.approx(1 - math.comb(8, 4) / math.comb(16, 4) - 0.5)
+    assert indifferent == pytest.approx(0.0)
 
 
 def test_clean_models_are_noticed_as_often_as_stated() -> None:
