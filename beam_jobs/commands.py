@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from beam_jobs.config import CurateJob
-from beam_jobs.planning import Plan, cost_estimate, make_plan
+from beam_jobs.planning import Plan, check_output, cost_estimate, make_plan
 from beam_jobs.runner_choice import choose_runner, refusals
 from curation.config import load_job_file
 from curation.dedup.curve import curve, midpoint
@@ -116,6 +116,7 @@ def run_curate(args: argparse.Namespace) -> int:
     from beam_jobs.curate import curate
     from beam_jobs.progress import Progress
 
+    check_output(plan.run)
     run = curate(plan, tuple(args.beam_options), Progress(quiet=args.quiet))
     manifest_uri = io.join(run, layout.MANIFEST)
     if args.json:

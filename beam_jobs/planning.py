@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from beam_jobs import io, layout
+from beam_jobs import io, layout, remote
 from beam_jobs.config import EXECUTION_ONLY, CurateJob
 from beam_jobs.context import RunContext, load_arms
 from beam_jobs.tokens import tokenizer_of
@@ -105,6 +108,51 @@ def _splits(
         return [(index, split) for index, found in enumerate(pool.map(of, files)) for split in found]
 
 
+def check_output(run: str) -> None:
+    """Write an object below a remote run and remove it again: credentials that only read are found out before work.
+
+    Raises:
+        StageError: cannot-write; what the store said.
+    """
+    if io.is_local(run):
+        return
+    uri = io.join(run, "work", "probe")
+    try:
+        with _quiet_clients():
+            io.write_bytes(uri, b"can this be written?\n")
+            remote.filesystems(uri).delete([uri])
+    except StageError:
+        raise
+    except Exception as error:  # a client's own class, of which there is no common base
+        said = " ".join(str(error).split())[:300]
+        raise StageError(Problem("cannot-write", f"cannot write `{uri}`: {said}", "output")) from error
+
+
+@contextmanager
+def _quiet_clients() -> Iterator[None]:
+    """Clients of object stores log the stacks of what they then raise."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _no_google_credentials(uri: str) -> bool:
+    """Whether Google's client would ask for `uri` as nobody, which public buckets allow."""
+    if not uri.startswith("gs://") or find_spec("google") is None or find_spec("google.auth") is None:
+        return False
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError:
+        return True
+    return False
+
+
 def _arm_problems(arms: Sequence[ResolvedRuleset], where: str) -> list[Problem]:
     problems = []
     names = [arm.name for arm in arms]
@@ -137,14 +185,23 @@ def _files(job: CurateJob, where: str) -> tuple[list[tuple[str, InputSettings]],
     problems = []
     for index, setting in enumerate(job.inputs()):
         try:
-            for uri in io.input_files(setting.path):
-                found.setdefault(uri, setting)
+            with _quiet_clients():
+                uris = io.input_files(setting.path)
         except StageError as error:
             absent = f"`{setting.path}` matches no file"
+            hint = "gcloud auth application-default login" if _no_google_credentials(setting.path) else None
             problems += [
-                replace(p, message=absent if p.code == "no-input" else p.message, where=f"{where}: input.{index}")
+                replace(
+                    p,
+                    message=absent if p.code == "no-input" else p.message,
+                    where=f"{where}: input.{index}",
+                    hint=p.hint or (f"there are no Google credentials, so nobody was asking: {hint}" if hint else None),
+                )
                 for p in error.problems
             ]
+        else:
+            for uri in uris:
+                found.setdefault(uri, setting)
     return sorted(found.items(), key=lambda item: (item[0].rsplit("/", 1)[-1], item[0])), problems
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +15,12 @@ from jobs import corpus, deal, digests, plan_job, run_job
 
 from beam_jobs import io
 from beam_jobs.curate import curate
+from beam_jobs.planning import check_output
 from beam_jobs.progress import Progress
 from curation.errors import ConfigError, StageError
 
 boto3 = pytest.importorskip("boto3", reason="the extra `aws` is not installed: `make cloud-test` runs this")
+botocore = pytest.importorskip("botocore", reason="the extra `aws` is not installed: `make cloud-test` runs this")
 moto = pytest.importorskip("moto.server", reason="moto[server] is not installed: `make cloud-test` runs this")
 
 pytestmark = pytest.mark.integration
@@ -121,3 +126,92 @@ def test_missing_credentials_are_named_as_such(bucket: Any, monkeypatch: pytest.
     problem = caught.value.problems[0]
     assert problem.code == "no-credentials"
     assert problem.message == f"there are no credentials for `s3://{BUCKET}/in/*.jsonl`"
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A store that knows who asks and says no, in the words of S3."""
+
+    def answer(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 – as the base class calls them
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every request to S3 is refused."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_bucket_that_may_not_be_read_is_one_message_before_work_starts(refusing: None, tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises((ConfigError, StageError)) as caught:
+        plan_job([f"s3://{BUCKET}/in/*.jsonl"], tmp_path / "runs")
+
+    (problem,) = caught.value.problems
+    assert problem.code == "unreadable-input"
+    assert f"cannot read `s3://{BUCKET}/in/*.jsonl`" in problem.message
+    assert "AccessDenied" in problem.message or "403" in problem.message
+    assert not (tmp_path / "runs").exists()
+    assert time.monotonic() - started < 30, "a refusal is no passing fault: it is not asked again for minutes"
+
+
+def test_a_bucket_that_may_not_be_written_is_one_message_before_work_starts(refusing: None, tmp_path: Path) -> None:
+    folder = deal(tmp_path / "in", corpus(20), 1)
+    plan = plan_job([folder / "*.jsonl"], cast(Path, f"s3://{BUCKET}/runs"))
+
+    with pytest.raises(StageError) as caught:
+        check_output(plan.run)
+
+    (problem,) = caught.value.problems
+    assert problem.code == "cannot-write"
+    assert f"cannot write `s3://{BUCKET}/runs/{plan.fingerprint}/" in problem.message
+    assert "AccessDenied" in problem.message or "403" in problem.message
+
+
+def test_a_place_that_may_be_read_but_not_written_is_named_before_work_starts(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the usual mistakes: credentials for reading alone."""
+    folder = deal(tmp_path / "in", corpus(20), 1)
+    plan = plan_job([folder / "*.jsonl"], cast(Path, f"s3://{BUCKET}/runs"))
+    refused = boto3.client("s3").exceptions.ClientError(
+        {"Error": {"Code": "AccessDenied", "Message": "Access Denied"}, "ResponseMetadata": {"HTTPStatusCode": 403}},
+        "PutObject",
+    )
+    real = botocore.client.BaseClient._make_api_call
+
+    def call(client: Any, operation: str, parameters: Any) -> Any:
+        if operation in {"PutObject", "CreateMultipartUpload"}:
+            raise refused
+        return real(client, operation, parameters)
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", call)
+    with pytest.raises(StageError) as caught:
+        check_output(plan.run)
+
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where) == ("cannot-write", "output")
+    assert problem.message.startswith(f"cannot write `s3://{BUCKET}/runs/{plan.fingerprint}/")
+    assert "AccessDenied" in problem.message
+    assert [item.key for item in bucket.objects.all()] == []
+
+
+def test_a_place_that_may_be_written_is_left_as_it_was(bucket: Any) -> None:
+    check_output(f"s3://{BUCKET}/runs/some")
+
+    assert [item.key for item in bucket.objects.all()] == []

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from beam_jobs import planning
 from beam_jobs.config import CurateJob
 from beam_jobs.planning import STARTUP_S, Plan, cost_estimate, earlier_index, make_plan
 from curation.dedup.settings import DedupSettings
-from curation.errors import ConfigError, Problem
+from curation.errors import ConfigError, Problem, StageError
 from curation.settings import parse
 
 ARMS = ["raw", "dedup_only", "curated", "sampled"]
@@ -220,3 +221,26 @@ def test_the_estimate_grows_with_arms_and_classifiers_and_shrinks_with_cores(cor
 
     assert STARTUP_S < seconds(1, "raw") < seconds(1, "dedup_only") < seconds(1, "dedup_only", "curated")
     assert abs((seconds(2, "raw") - STARTUP_S) - (seconds(1, "raw") - STARTUP_S) / 2) < 0.1
+
+
+def test_a_google_bucket_that_refuses_nobody_in_particular_says_that_credentials_are_missing(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without credentials Google's client asks as nobody, which public buckets allow and all others refuse."""
+    refused = Problem("unreadable-input", "cannot read `gs://b/*.jsonl`: 401 Anonymous caller does not have access")
+
+    def refuse(_: str) -> list[str]:
+        raise StageError(refused)
+
+    monkeypatch.setattr(planning.io, "input_files", refuse)
+    monkeypatch.setattr(planning, "_no_google_credentials", lambda uri: uri.startswith("gs://"))
+
+    assert problems(corpus, input=["gs://b/*.jsonl"]) == [
+        Problem(
+            refused.code,
+            refused.message,
+            "job.yaml: input.0",
+            None,
+            "there are no Google credentials, so nobody was asking: gcloud auth application-default login",
+        )
+    ]
