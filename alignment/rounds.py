@@ -23,11 +23,12 @@ import numpy as np
 from pydantic import Field
 
 from alignment.curves import CurvePoint, write_curves
-from alignment.direct import interval, is_held_out, prompt_key
+from alignment.direct import interval, prompt_key
 from alignment.json_rows import write_text
 from alignment.loop import LoopSettings, Progress, autocast, device
 from alignment.model import RewardModel, load_model, read_json, save_model, weights_sha256
 from alignment.policy_report import PolicyReport, report
+from alignment.ppo_inputs import shared_reference, split_prompts
 from alignment.ppo_update import endless
 from alignment.preference_rows import Comparison, DemonstrationRow, Prompt, rows_sha256
 from alignment.preferences import read_comparisons, write_rows
@@ -114,7 +115,8 @@ def rounds(
         annotate: ranks responses. None: no fresh feedback, the reward model stays.
         annotators: who they are; with another name a folder is another run.
         rows: what `reward_model` was trained on; its refits learn from these and all feedback so far.
-        reference: responses on which every refit is normalised, so that β means the same in every round.
+        reference: responses on which every refit is normalised, so that β means the same in every round. None: those
+            of `rows`, `refit.normalise_on` of them.
 
     Raises:
         ConfigError: the SFT model's answers do not end, models do not fit, or `folder` holds another run.
@@ -157,6 +159,8 @@ class _Rounds:
         self.anchor = load_model(self.policy)
         self.second = RewardModel.load(self.heldout)
         self.evaluation: Sequence[Prompt] = ()
+        if self.reference is None and self.rows:  # of a refit's own rows there are more every round
+            self.reference = shared_reference(self.rows, self.settings.refit.normalise_on)
         context = int(getattr(self.anchor.config, "max_position_embeddings", 1 << 30))
         self.room = context - self.settings.ppo.sampling.response_tokens
 
@@ -350,26 +354,6 @@ def stop_reason(settings: RoundsSettings, reports: Sequence[PolicyReport]) -> St
     if waited >= settings.patience:
         return "converged"
     return "rounds" if len(reports) > settings.rounds else None
-
-
-def split_prompts(
-    prompts: Sequence[Prompt], evaluation: Sequence[Prompt] | None, share: float
-) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to train on and prompts to measure on; none is in both.
-
-    Raises:
-        ConfigError: one of the two is empty.
-    """
-    if evaluation is None:
-        held = [prompt for prompt in prompts if is_held_out(prompt_key(prompt), share)]
-    else:
-        held = list(evaluation)
-    keys = {prompt_key(prompt) for prompt in held}
-    train = [prompt for prompt in prompts if prompt_key(prompt) not in keys]
-    if not train or not held:
-        said = f"{len(train)} prompts to train on and {len(held)} to measure on"
-        raise ConfigError(Problem("no-prompts", said, "prompts", "at least one of each"))
-    return train, held
 
 
 def data_halves(rows: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

@@ -30,10 +30,11 @@ from alignment.annotators import POOLS, Pool
 from alignment.direct import interval, prompt_key
 from alignment.loop import LoopSettings, device
 from alignment.model import RewardModel, load_model, new_model, save_model
+from alignment.ppo_inputs import split_prompts
 from alignment.ppo_update import UpdateSettings
 from alignment.preferences import DemonstrationRow, Prompt, RankedRow, read_demonstrations, read_preferences
 from alignment.rollout import SamplingSettings, sample
-from alignment.rounds import RoundsSettings, data_halves, rounds, split_prompts
+from alignment.rounds import RoundsSettings, data_halves, rounds
 from alignment.rows import prompt_ids, text_ids
 from alignment.stages.ppo import KlSettings, Models, PpoSettings, Training
 from alignment.stages.reward import RewardSettings, reward

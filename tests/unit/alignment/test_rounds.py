@@ -20,11 +20,14 @@ from alignment.annotators import POOLS, Pool  # noqa: E402
 from alignment.loop import LoopSettings, SliceOverError  # noqa: E402
 from alignment.model import RewardModel, load_model, new_model, save_model, weights_sha256  # noqa: E402
 from alignment.policy_report import PolicyReport, diversity  # noqa: E402
+from alignment.ppo_inputs import shared_reference, split_prompts  # noqa: E402
 from alignment.ppo_update import UpdateSettings  # noqa: E402
 from alignment.preference_rows import DemonstrationRow, PreferenceRow, Prompt  # noqa: E402
 from alignment.preferences import read_comparisons  # noqa: E402
+from alignment.reward_scores import example_rewards  # noqa: E402
 from alignment.rollout import SamplingSettings  # noqa: E402
-from alignment.rounds import RoundsResult, RoundsSettings, data_halves, rounds, split_prompts, stop_reason  # noqa: E402
+from alignment.rounds import RoundsResult, RoundsSettings, data_halves, rounds, stop_reason  # noqa: E402
+from alignment.rows import encode  # noqa: E402
 from alignment.stages.ppo import PpoSettings  # noqa: E402
 from alignment.stages.reward import RewardSettings  # noqa: E402
 from alignment.tokenizer import special_ids  # noqa: E402
@@ -115,15 +118,23 @@ def test_each_round_refits_the_reward_model_on_all_rows_and_goes_on_from_the_las
 
 
 def test_every_refit_is_normalised_on_the_same_reference(whole):
-    from alignment.reward_scores import example_rewards
-    from alignment.rows import encode
-
     for number in (2, 3):
         model = RewardModel.load(whole[1] / f"round-{number}/reward")
         examples = [encode(TOKENIZER, row.prompt, row.response, 128)[0] for row in REFERENCE]
         rewards = example_rewards(model, examples, TOKENIZER.pad_token_id)
         assert rewards.mean().item() == pytest.approx(0, abs=1e-5)
         assert rewards.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_without_reference_rows_refits_are_normalised_on_those_of_the_first_rows(made, tmp_path):
+    run(made, tmp_path, settings(rounds=3, feedback_prompts=3), Asked(), reference=None)
+    shown = shared_reference(ROWS, 512)
+    assert len(shown) == 40
+    assert shared_reference(ROWS[::-1], 7) == shown[:7]
+    for number in (2, 3):
+        model = RewardModel.load(tmp_path / f"round-{number}/reward")
+        examples = [encode(TOKENIZER, row.prompt, row.response, 128)[0] for row in shown]
+        assert example_rewards(model, examples, TOKENIZER.pad_token_id).mean().item() == pytest.approx(0, abs=1e-5)
 
 
 def test_the_result_is_the_best_rounds_model_with_its_gain_over_the_start(made, whole):
