@@ -9,6 +9,7 @@ from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.transforms.resources import parse_resource_hints
 
 from beam_jobs.io import is_local
@@ -77,13 +78,13 @@ def check_dataflow(given: Sequence[str], run: str, inputs: Sequence[str]) -> Non
         *_place_problems(run, inputs),
         *_option_problems(PipelineOptions(list(given))),
     ]
+    problems = problems or _invalid_values(PipelineOptions(list(given)))
     if importlib.util.find_spec("apitools") is None:
         problems.append(
             Problem("no-gcp", "Beam's Google Cloud half is not installed", None, None, "pip install 'headwater[gcp]'")
         )
     elif not problems:
-        problems = _invalid_values(PipelineOptions(list(given)))
-        problems = problems or _credential_problems(PipelineOptions(list(given)))
+        problems = _credential_problems(PipelineOptions(list(given)))
     if problems:
         raise ConfigError(*problems)
 
@@ -132,11 +133,16 @@ def _option_problems(options: PipelineOptions) -> list[Problem]:
 
 
 def _invalid_values(options: PipelineOptions) -> list[Problem]:
-    """What Dataflow's own rules for names and paths object to; Beam applies them when the first job is submitted."""
-    from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
-    from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+    """What Dataflow's own rules for names and paths object to; Beam applies them when the first job is submitted.
 
-    said = PipelineOptionsValidator(options, DataflowRunner()).validate()
+    Rule by rule: all of them at once would also ask the network about buckets.
+    """
+    rules = PipelineOptionsValidator(options, None)
+    cloud, worker = options.view_as(beam_options.GoogleCloudOptions), options.view_as(beam_options.WorkerOptions)
+    said = [*rules.validate_cloud_options(cloud), *rules.validate_num_workers(worker)]
+    said += rules.validate_worker_region_zone(worker)
+    for name in ("temp_location", "staging_location"):
+        said += rules.validate_gcs_path(cloud, name) if getattr(cloud, name) else []
     return [Problem("bad-value", " ".join(str(text).split()), "after `--`") for text in said]
 
 
