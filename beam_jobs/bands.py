@@ -28,7 +28,8 @@ from curation.kernels.text_batch import I64
 EXACT = "sha256"  # the column whose buckets are exact duplicates
 # Rows of one range on one machine: a task holds about 30 bytes a row, 500 MB. Each range reads the column again.
 SCANNED_ROWS = 16_000_000
-PARTITION_ROWS = 250_000  # rows of a shuffle partition: 4 MB packed
+# Rows of a shuffle partition: 1 MB packed, and no piece is much more: Flink refuses records above its sort buffer.
+PARTITION_ROWS = 1 << 16
 # Rows of a piece, what a lane sends to a partition at once: with fewer, what Beam adds to a piece (some 20 bytes, and
 # microseconds of Python) begins to show.
 PIECE_ROWS = 200

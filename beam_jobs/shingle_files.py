@@ -39,7 +39,13 @@ def sets_of_texts(shard: Task, rows: I64, ngram: int) -> tuple[U64, I64]:
                 sets.append(flat)
                 lengths.append(np.diff(offsets))
             first += count
-    return np.concatenate(sets), np.concatenate(lengths)
+    return _joined(sets), _joined(lengths)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """The arrays one after the other; a single one as it is, since sets of a shard are 10 to 100 MB."""
+    filled = [part for part in parts if len(part)]
+    return filled[0] if len(filled) == 1 else np.concatenate(parts)
 
 
 def shingle_group(task: Task, _: dict[str, Any]) -> None:
@@ -61,18 +67,18 @@ def shingle_group(task: Task, _: dict[str, Any]) -> None:
         partitions.append(partition)
         large.append(is_large)
         bands.append(_bands(shard["index"], rows[is_large], task["bands"]))
-    key, partition, length, is_large = (np.concatenate(parts) for parts in (keys, partitions, lengths, large))
+    key, partition, length, is_large = (_joined(parts) for parts in (keys, partitions, lengths, large))
     order = np.lexsort((key, partition))
     starts = np.cumsum(length) - length
     prefix = task["prefix"]
     with io.writing(f"{prefix}.hashes") as out:
-        out.write(_gather(np.concatenate(flats), starts[order], length[order]).data)
+        out.write(_gather(_joined(flats), starts[order], length[order]).data)
     with io.writing(f"{prefix}.rows") as out:
         out.write(np.column_stack((key[order], length[order].astype(np.uint64))).data)
     if is_large.any():
         band_rows = np.cumsum(is_large) - 1
         with io.writing(f"{prefix}.bands") as out:
-            out.write(np.concatenate(bands)[band_rows[order][is_large[order]]].data)
+            out.write(_joined(bands)[band_rows[order][is_large[order]]].data)
     first = np.flatnonzero(np.concatenate(([True], np.diff(partition[order]) != 0)))
     before = [np.concatenate(([0], np.cumsum(column[order]))) for column in (length, is_large)]
     bounds = np.append(first, len(order))
@@ -119,7 +125,7 @@ def read_partition(prefixes: Sequence[str], partition: int, keys: U64, bands: in
     if not np.array_equal(found[:, 0], keys):  # shards are visited in order, keys are sorted: all else is lost data
         raise ValueError(f"partition {partition}: {len(found)} shingle sets for {len(keys)} documents")
     offsets = np.concatenate(([0], np.cumsum(found[:, 1].astype(np.int64))))
-    return np.concatenate(flats), offsets, np.concatenate(band_rows)
+    return _joined(flats), offsets, _joined(band_rows)
 
 
 def _range(uri: str, bounds: I64, width: int) -> U64:
