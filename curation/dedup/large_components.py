@@ -32,7 +32,7 @@ I32 = npt.NDArray[np.int32]
 # Two sets of 370 shingles are compared in 0.7 to 2 us, and a member of a component of 100,000 is settled in 13 us with
 # so many comparisons, in 60 with 64; everything else that is done to a document of 2 KB takes 45.
 LEAST_COMPARISONS = 8
-COMPONENT_COMPARISONS = 1 << 20  # 2 s of one core: up to this the settings' own cap holds alone
+COMPONENT_COMPARISONS = 1 << 18  # half a second of one core: up to this the settings' own cap holds alone
 BUCKET_LEADERS = 64
 LEADER_BYTES = 256 << 20  # 90,000 documents of 2 KB
 _ONE = np.uint64(1)
