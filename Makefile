@@ -4,7 +4,7 @@
 #   make test    install the development extras, lint, run the whole default test suite (under 15 minutes)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: experiment-smoke spark-parts flink-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
+.PHONY: trl112 experiment-smoke spark-parts flink-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
 
 # The first interpreter between 3.11 and 3.13 that really starts (a shim on the path may not).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -37,13 +37,17 @@ $(VENV)/.base-installed: pyproject.toml constraints.txt | $(BIN)/python
 # torch (4 GB with what it brings), and TRL to measure against; TRL 1.12.0 is the last with a PPO trainer and lies apart.
 $(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install_into_venv,[dev$(comma)train$(comma)oracle])
-	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(TRL_WITH_PPO) trl==1.12.0
+	@$(MAKE) -s trl112
 	@touch $@ $(VENV)/.base-installed
 
 install: $(VENV)/.base-installed
 
 demo: $(VENV)/.base-installed
 	$(BIN)/headwater curate examples/curate_sample.yaml
+
+# TRL 1.12.0, the last with a PPO trainer, for the test that measures against it.
+trl112: | $(BIN)/python
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(TRL_WITH_PPO) trl==1.12.0
 
 # Two arms, two seeds, every stage and the report on the corpus of the demo, at 160,000 parameters.
 experiment-smoke: $(VENV)/.dev-installed

@@ -89,9 +89,7 @@ def openings(dice: random.Random, count: int) -> Rows:
 
 def documents(dice: random.Random, count: int) -> Rows:
     """Ordinary paragraphs that no arm holds."""
-    return [
-        {"id": f"d{k}", "text": " ".join(answer(dice, question(dice)[1]) for _ in range(4))} for k in range(count)
-    ]
+    return [{"id": f"d{k}", "text": " ".join(answer(dice, question(dice)[1]) for _ in range(4))} for k in range(count)]
 
 
 def grammar(_: random.Random, __: int) -> Rows:
