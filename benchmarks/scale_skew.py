@@ -6,8 +6,8 @@ Lopsided: 30 % of the documents are one template, and one file holds half of all
 What a template is decides who suffers, so there are three kinds:
 
 - copies: the same text every time (one content hash: one hot key in every shuffle by content);
-- fields: one word in forty differs, exact Jaccard of two of them about 0.80 (one cluster of near copies, on both sides
-  of the threshold: every one is compared);
+- fields: one word in forty differs, exact Jaccard of any two 0.78, just below the threshold (one cluster in which
+  everybody resembles everybody and nobody goes: the most comparing there can be);
 - boilerplate: a frame of 60 % of the words around text of their own, Jaccard about 0.4 (they share buckets by
   accident and by the thousand, and nobody is a copy of anybody).
 """
