@@ -19,6 +19,7 @@ Cluster = SparkCluster | FlinkCluster
 pytestmark = [pytest.mark.integration, pytest.mark.cluster]
 KNOWN_ARMS = ["raw", "dedup_only", "curated", "sampled"]
 KNOWN_SPLIT_MB = 6  # seven shards
+FEW_ARMS = ["raw", "dedup_only"]
 
 
 @pytest.fixture(scope="module", params=sorted(CLUSTERS, reverse=True))
@@ -34,6 +35,11 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return deal(tmp_path_factory.mktemp("corpus"), corpus(800), 16) / "*.jsonl"
+
+
+@pytest.fixture(scope="module")
+def few_arms_on_one_machine(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return digests(curated(command(inputs, tmp_path_factory.mktemp("here"), FEW_ARMS)))
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,23 @@ def places(cluster: Cluster) -> dict[str, str]:
     return {"closed": f"127.0.0.1:{free_port()}", "other": other}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--runner=SparkRunner", "--spark_master_url=local[2]"), id="spark"),
+        pytest.param(("--runner=FlinkRunner", "--flink_version=1.19"), id="flink"),
+    ],
+)
+def test_an_engine_inside_its_job_server_with_workers_in_the_driver_writes_the_bytes_of_one_machine(
+    options: tuple[str, ...], inputs: Path, few_arms_on_one_machine: dict[str, str], tmp_path: Path
+) -> None:
+    engine = ENGINES[options[0].removeprefix("--runner=").removesuffix("Runner").lower()]
+    if engine.missing() is not None:
+        pytest.skip(f"no {engine.name}: {engine.missing()}")
+
+    assert digests(curated(command(inputs, tmp_path, FEW_ARMS, *options, *engine.options))) == few_arms_on_one_machine
+
+
 # In every test the cluster is asked for first: where there is none, nothing else is made.
 
 
@@ -86,14 +109,6 @@ def test_known_truth_in_every_arm_has_the_bytes_of_one_machine(
     folders = {name.rsplit("/", 1)[0] for name in found}
     assert {f"arms/{arm}" for arm in KNOWN_ARMS} | {"duplicates", "decisions"} <= folders
     assert len([name for name in found if name.startswith("arms/curated/")]) > 2
-
-
-def test_workers_inside_the_driver_write_the_bytes_of_one_machine(
-    cluster: Cluster, inputs: Path, tmp_path: Path
-) -> None:
-    there = command(inputs, tmp_path / "there", ["raw"], *cluster.options, "--environment_type=LOOPBACK")
-
-    assert digests(curated(there)) == digests(curated(command(inputs, tmp_path / "here", ["raw"])))
 
 
 @pytest.mark.parametrize(
@@ -126,20 +141,18 @@ def test_a_job_server_of_another_version_is_refused_unless_it_is_allowed(cluster
 
 
 def test_a_killed_driver_a_killed_worker_and_a_lost_node_leave_no_trace(
-    cluster: Cluster, inputs: Path, tmp_path: Path
+    cluster: Cluster, inputs: Path, few_arms_on_one_machine: dict[str, str], tmp_path: Path
 ) -> None:
     """Last in this file: the cluster is one node smaller afterwards."""
-    arms = ["raw", "dedup_only"]
-    expected = digests(curated(command(inputs, tmp_path / "here", arms)))
-    there = command(inputs, tmp_path / "there", arms, *cluster.options)
-    killed_when(there, lambda: bool(markers(tmp_path / "there")))
+    start = command(inputs, tmp_path, FEW_ARMS, *cluster.options)
+    killed_when(start, lambda: bool(markers(tmp_path)))
     wait_for(lambda: not worker_processes(cluster))
-    finished = markers(tmp_path / "there")
+    finished = markers(tmp_path)
 
     def disturb() -> None:
         kill_a_worker_process(cluster)
-        wait_for(lambda: len(markers(tmp_path / "there")) > len(finished))
+        wait_for(lambda: len(markers(tmp_path)) > len(finished))
         cluster.kill(cluster.nodes[0])
 
-    assert digests(curated(there, disturb)) == expected
-    assert finished.items() <= markers(tmp_path / "there").items()
+    assert digests(curated(start, disturb)) == few_arms_on_one_machine
+    assert finished.items() <= markers(tmp_path).items()
