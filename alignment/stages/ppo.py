@@ -18,6 +18,7 @@ from pydantic import Field
 
 from alignment import checkpoint, processes
 from alignment import policy_gradient as pg
+from alignment.compiling import compile_blocks
 from alignment.loop import (
     LoopSettings,
     Optimiser,
@@ -25,7 +26,6 @@ from alignment.loop import (
     SliceOverError,
     StageSettings,
     autocast,
-    compile_blocks,
     wants_bf16,
 )
 from alignment.lora import LoraSettings, merged, save_adapter, with_lora

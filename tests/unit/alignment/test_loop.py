@@ -12,16 +12,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._inductor.exc import InvalidCxxCompiler
 
 from alignment import checkpoint, loop
+from alignment.compiling import check_compiler, compile_blocks
 from alignment.loop import (
     LoopSettings,
     Micro,
     Optimiser,
+    SliceOverError,
     accumulate,
     adamw,
     autocast,
-    compile_blocks,
     train,
     wants_bf16,
 )
@@ -283,12 +285,18 @@ def test_the_model_is_trained_in_training_mode_and_left_in_evaluation_mode(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("flag", "capability", "expected"), [(True, "AVX512", True), (False, "AVX512", False), (True, "AVX2", False)]
+    ("flags", "capability", "expected"),
+    [
+        ({"avx512_bf16", "amx_bf16"}, "AVX512", True),
+        ({"avx512_bf16"}, "AVX512", False),
+        (set(), "AVX512", False),
+        ({"amx_bf16"}, "AVX2", False),
+    ],
 )
-def test_auto_is_bf16_where_the_cpu_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, flag: bool, capability: str, expected: bool
+def test_auto_is_bf16_where_the_cpu_is_faster_in_it(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], capability: str, expected: bool
 ) -> None:
-    monkeypatch.setattr(loop, "_cpu_flag", lambda name: flag)
+    monkeypatch.setattr(loop, "_cpu_flag", lambda name: name in flags)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 
     assert wants_bf16("auto", CPU) is expected
@@ -355,6 +363,40 @@ def test_compiling_leaves_the_names_of_the_weights_and_the_numbers(kind: str) ->
     assert calls, "nothing was compiled"
     torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
     assert (list(made.state_dict()), weights_sha256(made)) == (names, sha256)
+
+
+def test_a_compiled_stage_stopped_and_taken_up_again_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    try:
+        check_compiler(CPU)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    compiled = FP32.model_copy(update={"compile": True})
+    whole = trained(Tokens((8,)), compiled, tmp_path / "whole")
+    plain = trained(Tokens((8,)), FP32, tmp_path / "plain")
+    model = language_model()
+    with pytest.raises(SliceOverError):
+        train(model, Tokens((8,)), compiled.model_copy(update={"stop_after_s": 1e-9}), tmp_path / "cut", seed=1)
+    model = language_model()
+    train(model, Tokens((8,)), compiled, tmp_path / "cut", seed=1)
+
+    resumed = [p.detach() for p in model.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(resumed, whole, strict=True))
+    assert_close(resumed, plain, 1e-5)
+    assert (model._compiled_call_impl, model.get_decoder()._compiled_call_impl) == (None, None)
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
+
+    with pytest.raises(ConfigError, match="no-compiler") as caught:
+        train(language_model(), Tokens((8,)), FP32.model_copy(update={"compile": True}), tmp_path, seed=1)
+    assert caught.value.problems[0].where == "loop.compile"
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_out_of_range_are_refused() -> None:
