@@ -7,6 +7,7 @@
     RUN/experiment.json                   the resolved job and its fingerprint
 
 Arms are the inner loop: after each seed all arms stand at the same point, so an experiment that is cut short is paired.
+Several processes may run the same job at once: each takes cells that no other works on (`claims.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 from alignment.annotators import Pool
 from alignment.arms import arm_tokens
+from alignment.claims import claim
 from alignment.config import CURVE_SETTINGS, GIVEN, Curve, ExperimentJob, check_evaluation
 from alignment.curves import FILE as CURVES
 from alignment.curves import CurvePoint, write_curves
@@ -97,10 +99,23 @@ def run_experiment(job: ExperimentJob) -> Path:
     metrics = check_evaluation(job, "evaluate") if job.evaluate is not None else {}
     check_inputs(job)
     record = json.loads(job.model_dump_json())
-    if job.preregistration is not None:
-        record["preregistration_sha256"] = register(Path(job.preregistration), run)
-    write_text(run / JOB, json.dumps(record, indent=1, sort_keys=True) + "\n")
-    for cell in cells(job, run):
+    with claim(run):
+        if job.preregistration is not None:
+            record["preregistration_sha256"] = register(Path(job.preregistration), run)
+        write_text(run / JOB, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    # Cells that another process works on come last: by then it has finished, or died and left them to this one.
+    busy = [cell for cell in cells(job, run) if not _finish(cell, metrics, wait=False)]
+    for cell in busy:
+        _finish(cell, metrics, wait=True)
+    return run
+
+
+def _finish(cell: Cell, metrics: Mapping[str, Settings], wait: bool) -> bool:
+    """Run what is not finished of a cell; False, and nothing was done, when another process is at it."""
+    job = cell.job
+    with claim(cell.folder(""), wait) as mine:
+        if not mine:
+            return False
         for stage in job.stages:
             STAGE_RUNNERS[stage](cell)
         if job.evaluate is not None:
@@ -110,7 +125,7 @@ def run_experiment(job: ExperimentJob) -> Path:
                 evaluate(cell, stage, metrics)
         for curve in job.curves:
             trace(cell, curve, metrics)
-    return run
+    return True
 
 
 def cells(job: ExperimentJob, run: Path) -> Iterator[Cell]:
@@ -212,16 +227,17 @@ def _first(rows: Sequence[R], dose: int, curve: Curve) -> Sequence[R]:
 
 
 def _pretrain(cell: Cell) -> StageResult:
-    job, tokens = cell.job, cell.run / "tokens" / str(cell.seed)
+    job, folder = cell.job, cell.run / "tokens"
     assert job.pretrain is not None
     assert job.corpus is not None
     # One tokenizer for all seeds: the first seed's, so that bits and lengths of two seeds are of the same units.
-    shared = cell.run / "tokens" / str(job.seeds[0]) / "tokenizer"
-    given = job.tokenizer if cell.seed == job.seeds[0] or job.tokenizer else str(shared)
-    folders = arm_tokens(job.corpus, tokens, job.tokens, cell.seed, job.arms or None, given)
-    return pretrain(
-        job.pretrain, folders[cell.arm].path, cell.folder("pretrain"), cell.seed, tokens / "tokenizer", arm=cell.arm
-    )
+    given = job.tokenizer
+    for seed in dict.fromkeys((job.seeds[0], cell.seed)):
+        with claim(folder / str(seed)):
+            folders = arm_tokens(job.corpus, folder / str(seed), job.tokens, seed, job.arms or None, given)
+        given = given or str(folder / str(seed) / "tokenizer")
+    tokens, tokenizer = folders[cell.arm].path, folder / str(cell.seed) / "tokenizer"
+    return pretrain(job.pretrain, tokens, cell.folder("pretrain"), cell.seed, tokenizer, arm=cell.arm)
 
 
 def _sft(cell: Cell) -> StageResult:

@@ -94,6 +94,6 @@ def read_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all, its folder made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

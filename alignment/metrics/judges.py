@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -162,7 +163,7 @@ def load_judges(settings: Sequence[JudgeSettings], root: Path, filter_sources: f
     Raises:
         ConfigError: fewer than two families, or a judge shares a training set with the filter.
     """
-    judges: list[Judge] = [KINDS[judge.kind](judge, root) for judge in settings]
+    judges = [_made(judge, root) for judge in settings]
     problems = []
     for judge in judges:
         shared = sorted(judge.sources & filter_sources)
@@ -176,6 +177,12 @@ def load_judges(settings: Sequence[JudgeSettings], root: Path, filter_sources: f
     if problems:
         raise ConfigError(*problems)
     return judges
+
+
+@lru_cache(maxsize=8)  # an experiment measures dozens of models: a judge is trained once
+def _made(settings: JudgeSettings, root: Path) -> Judge:
+    made: Judge = KINDS[settings.kind](settings, root)
+    return made
 
 
 def filter_sources() -> frozenset[str]:
