@@ -25,7 +25,7 @@ def claim(folder: Path, wait: bool = True) -> Iterator[bool]:
         Whether it is held. Never False when waiting.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / NAME).open("w") as file:
+    with (folder / NAME).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What `examples/experiment_real/experiment.yaml` reads: a corpus with many flagged documents, and rows to align and measure.
+"""What `experiment.yaml` reads: a corpus with many flagged documents, and rows to align and to measure.
 
     headwater curate examples/curate_real.yaml
     python examples/experiment_real/prepare.py runs/real/latest ../shared/data runs/experiment-data

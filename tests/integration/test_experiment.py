@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -239,3 +240,19 @@ def test_a_killed_experiment_goes_on_and_ends_with_the_same_weights(
     assert {key: result.weights_sha256 for key, result in by_stage(folder).items()} == {
         key: result.weights_sha256 for key, result in by_stage(done[1]).items()
     }
+
+
+def test_two_processes_share_the_cells_of_one_job_and_end_with_the_weights_of_one(
+    done: tuple[Path, Path], run: Path, rows: Path, tmp_path: Path
+) -> None:
+    job = job_file(tmp_path, run, rows, reward=None, ppo=None, dpo=None, kto=None)
+    command = [sys.executable, "-m", "curation", "run", str(job)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=240) for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    whole = {key: result.weights_sha256 for key, result in by_stage(done[1]).items()}
+    shared = {key: result.weights_sha256 for key, result in by_stage(Path(said[0][0].splitlines()[-1])).items()}
+    assert shared == {key: whole[key] for key in whole if key[1] in {"pretrain", "sft"}}
+    trained = [line.split(":")[0] for _, err in said for line in err.splitlines() if re.search(r": \d+ steps, ", line)]
+    assert sorted(trained) == ["pretrain"] * 3 + ["sft"] * 3
