@@ -5,11 +5,13 @@ Sockets to the local machine stay open: Beam's multi-process runner talks to its
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytest_socket
 from hypothesis import HealthCheck, settings
+from postgres_server import PostgresServer, missing, postgres_server
 
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO.parent / "shared" / "data"
@@ -42,3 +44,13 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the data folder {DATA.name} is not beside this checkout")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; skips with the reason where none can be started."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with postgres_server() as server:
+        yield server

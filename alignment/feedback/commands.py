@@ -1,4 +1,4 @@
-"""`headwater feedback serve|invite|export`: arguments, and what is printed."""
+"""`headwater feedback serve|invite|revoke|export`: arguments, and what is printed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alignment.annotators import Guidelines
+from alignment.feedback.databases import shown
 from alignment.feedback.export import export
 from alignment.feedback.items import read_items
 from alignment.feedback.store import Store
 from curation.errors import ConfigError, Problem, StageError
 
 NEEDED = ("itsdangerous", "jinja2", "starlette", "uvicorn")  # the extra `feedback`
+WHERE = "a file, or postgresql://USER@HOST:PORT/DATABASE"
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # it becomes part of annotator ids
 
 
 def feedback_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="serve|invite|export", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="serve|invite|revoke|export", required=True)
     serve = actions.add_parser("serve", help="serve the pages; prints an admin link and the invitations asked for")
-    serve.add_argument("store", metavar="STORE.db", type=Path, help="made when it is not there")
+    serve.add_argument("store", metavar="STORE", help=f"{WHERE}; made when it is not there")
     serve.add_argument("--items", type=Path, metavar="ITEMS.jsonl", help="added to those in the store")
     serve.add_argument("--overlap", type=float, default=0.1, metavar="SHARE", help="of new items that all answer (0.1)")
     serve.add_argument("--per-item", type=int, default=1, help="answers wanted from each pool for the others (1)")
@@ -35,15 +37,20 @@ def feedback_arguments(parser: argparse.ArgumentParser) -> None:
     serve.add_argument("--port", type=int, default=8734, help="0 takes a free one")
     serve.add_argument("--proxy", default="", metavar="ADDRESS", help="reverse proxy whose X-Forwarded-For is believed")
     invite = actions.add_parser("invite", help="print invitation links, also while the pages are served")
-    invite.add_argument("store", metavar="STORE.db", type=Path)
+    invite.add_argument("store", metavar="STORE", help=WHERE)
     for one in (serve, invite):
         one.add_argument(
             "--invite", action="append", default=[], metavar="POOL[=N]", help="N links, each for one person of a pool"
         )
         one.add_argument("--days", type=float, default=14, help="how long the links are good (14)")
         one.add_argument("--url", default="", metavar="URL", help="where people reach the pages; https makes it secure")
+    revoke = actions.add_parser(
+        "revoke", help="withdraw invitations, their sessions with them; without names, list all"
+    )
+    revoke.add_argument("store", metavar="STORE", help=WHERE)
+    revoke.add_argument("names", metavar="NAME", nargs="*", help="an annotator, or an invitation as listed")
     out = actions.add_parser("export", help="rows for training, and a data card")
-    out.add_argument("store", metavar="STORE.db", type=Path)
+    out.add_argument("store", metavar="STORE", help=WHERE)
     out.add_argument("--out", metavar="FOLDER", type=Path, required=True)
     out.add_argument("--json", action="store_true", help="print what card.json holds")
 
@@ -54,6 +61,8 @@ def run_feedback(args: argparse.Namespace) -> int:
         card = export(Store(args.store), args.out)
         print(json.dumps(card) if args.json else args.out)
         return 0
+    if args.action == "revoke":
+        return _revoke(Store(args.store), args.names)
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         hint = "pip install 'headwater[feedback]'"
@@ -78,9 +87,8 @@ def _serve(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> int:
         raise ConfigError(Problem("bad-value", f"`--overlap` and `--per-item` are {given}", expected=expected))
     items = read_items(args.items) if args.items else []
     text = _text(args.guidelines) if args.guidelines else None
-    if text is None and not (args.store.exists() and Store(args.store).guidelines()):
-        hint = "--guidelines TEXT: every answer names the version it followed"
-        raise ConfigError(Problem("no-guidelines", "the store has no guidelines", str(args.store), hint=hint))
+    if text is None:
+        _check_guidelines(args.store)
     listening = _listen(args.host, args.port)
     store = Store(args.store, create=True)
     if text is not None:
@@ -99,6 +107,32 @@ def _serve(args: argparse.Namespace, wanted: list[tuple[str, int]]) -> int:
         forwarded_allow_ips=args.proxy or None,
     )
     uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def _check_guidelines(where: str) -> None:
+    try:
+        known = Store(where)
+    except ConfigError as error:
+        if error.problems[0].code != "no-file":
+            raise
+    else:
+        if known.guidelines():
+            return
+    hint = "--guidelines TEXT: every answer names the version it followed"
+    raise ConfigError(Problem("no-guidelines", "the store has no guidelines", shown(where), hint=hint))
+
+
+def _revoke(store: Store, names: list[str]) -> int:
+    """Withdraw what is named, or print one line an invitation: name, role or pool, annotator, answers, state."""
+    unknown = [name for name in names if not store.revoke(name)]
+    if unknown:
+        hint = "headwater feedback revoke STORE lists them"
+        message = f"no invitation that stands is called {', '.join(unknown)}"
+        raise ConfigError(Problem("no-invitation", message, store.where, hint=hint))
+    if not names:
+        for one in store.invitations():
+            print(one.id, one.pool or one.role, one.annotator or "-", one.answers, one.state, sep="\t")
     return 0
 
 

@@ -33,7 +33,7 @@ def export(store: Store, out: Path) -> dict[str, Any]:
     """
     items, answers = store.items(), store.answers()
     if not answers:
-        raise DataContractError(Problem("no-answers", "nobody has answered yet", str(store.path)))
+        raise DataContractError(Problem("no-answers", "nobody has answered yet", store.where))
     rankings = [answer for answer in answers if "ranks" in answer.body]
     choices = [answer for answer in answers if "better" in answer.body]
     ranked = [ranked_row(items[answer.item], answer) for answer in rankings]

@@ -70,7 +70,7 @@ def item_of(raw: Mapping[str, Any]) -> Item:
     if not isinstance(source, str):
         raise _bad("source", source, "a text")
     name = raw.get("id") or hashlib.sha256(canonical_json([plain_prompt(prompt), responses]).encode()).hexdigest()[:16]
-    if not isinstance(name, str):
+    if not isinstance(name, str) or "\0" in name:  # a database keeps no NUL
         raise _bad("id", name, "a text")
     return Item(name, prompt, tuple(responses), tuple(models), source, overlap)
 

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.datastructures import MutableHeaders
@@ -27,12 +27,14 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Session:
-    """Who a browser is: `visitor`, `annotator` or `admin`; `nonce` makes its form token."""
+    """Who a browser is: `visitor`, `annotator` or `admin`. `nonce` makes its form token; `invitation` is the hash of
+    the link that let it in, and when that is revoked, the session is nobody's."""
 
     role: str = "visitor"
     who: str = ""
     pool: str = ""
     nonce: str = ""
+    invitation: str = ""
 
 
 class Signer:
@@ -58,7 +60,7 @@ class Signer:
 
     def cookie(self, session: Session) -> str:
         """A session as the value of a cookie."""
-        return str(self._sessions.dumps([session.role, session.who, session.pool, session.nonce]))
+        return str(self._sessions.dumps(list(astuple(session))))
 
     def session(self, cookie: str) -> Session | None:
         """The session in a cookie; None if it is forged or too old."""
@@ -79,9 +81,9 @@ class Signer:
         return hmac.compare_digest(self.form_token(session).encode(), given.encode())
 
 
-def new_session(role: str = "visitor", who: str = "", pool: str = "") -> Session:
+def new_session(role: str = "visitor", who: str = "", pool: str = "", invitation: str = "") -> Session:
     """A session that nobody has had before."""
-    return Session(role, who, pool, secrets.token_urlsafe(16))
+    return Session(role, who, pool, secrets.token_urlsafe(16), invitation)
 
 
 def token_sha256(token: str) -> str:

@@ -33,7 +33,7 @@ from alignment.feedback.security import (
 )
 from alignment.feedback.store import Store
 from alignment.feedback.summary import summary
-from curation.errors import RecordError
+from curation.errors import RecordError, StageError
 
 PAGES = Path(__file__).parent / "pages"
 COOKIE = "headwater_feedback"
@@ -78,7 +78,7 @@ class Pages:
 
     async def home(self, request: Request) -> Response:
         """The item that waits, or what to do without one."""
-        session = self._session(request)
+        session = await self._session(request)
         if session.role == "admin":
             return RedirectResponse("/admin", 303)
         _need(session, "annotator")
@@ -117,21 +117,22 @@ class Pages:
 
     async def guidelines(self, request: Request) -> Response:
         """The guidelines alone."""
-        session = self._session(request)
+        session = await self._session(request)
         _need(session, "annotator")
         return self._page("guidelines.html", session, {"guidelines": self.store.guidelines()[-1]})
 
     async def admin(self, request: Request) -> Response:
         """Throughput and agreement."""
-        session = self._session(request)
+        session = await self._session(request)
         _need(session, "admin")
         found = await run_in_threadpool(summary, self.store)
-        return self._page("admin.html", session, {"found": found})
+        invitations = await run_in_threadpool(self.store.invitations)
+        return self._page("admin.html", session, {"found": found, "invitations": invitations})
 
     async def join_page(self, request: Request) -> Response:
         """What an invitation link opens: nothing is used up before the form is sent."""
         _, role, _ = self._invited(request)
-        session = self._session(request)
+        session = await self._session(request)
         if not session.nonce:
             session = new_session()
         values = {"background": BACKGROUND, "limit": TEXT_LIMIT, "path": request.url.path, "role": role}
@@ -142,17 +143,18 @@ class Pages:
     async def join(self, request: Request) -> Response:
         """Make or find the annotator of an invitation and let the browser in."""
         token, role, pool = self._invited(request)
-        form = await self._form(request, self._session(request))
+        form = await self._form(request, await self._session(request))
         if role == "admin":
-            return self._with_session(RedirectResponse("/admin", 303), new_session("admin", "admin"))
+            session = new_session("admin", "admin", invitation=token_sha256(token))
+            return self._with_session(RedirectResponse("/admin", 303), session)
         said = {name: form.get(name, [""])[0].strip()[:TEXT_LIMIT] for name in BACKGROUND}
         who = await run_in_threadpool(self.store.join, token_sha256(token))
         await run_in_threadpool(self.store.set_background, who, {name: text for name, text in said.items() if text})
-        return self._with_session(RedirectResponse("/", 303), new_session("annotator", who, pool))
+        return self._with_session(RedirectResponse("/", 303), new_session("annotator", who, pool, token_sha256(token)))
 
     async def answer(self, request: Request) -> Response:
         """Keep an answer; the redirect that follows says that it is on disk."""
-        session = self._session(request)
+        session = await self._session(request)
         form = await self._form(request, session, "annotator")
         item = self._item(form.get("item", [""])[0])
         version = form.get("guidelines", [""])[0]
@@ -167,17 +169,25 @@ class Pages:
 
     async def undo(self, request: Request) -> Response:
         """Take the last answer back; the page then shows its item, filled in as it was."""
-        session = self._session(request)
+        session = await self._session(request)
         await self._form(request, session, "annotator")
         await run_in_threadpool(self.store.undo, session.who)
         return RedirectResponse("/", 303)
 
     async def leave(self, request: Request) -> Response:
         """Forget the session in this browser."""
-        await self._form(request, self._session(request))
+        await self._form(request, await self._session(request))
         response = self._page("left.html", Session(), {})
         response.delete_cookie(COOKIE)
         return response
+
+    async def revoke(self, request: Request) -> Response:
+        """Withdraw an invitation, its sessions with it."""
+        form = await self._form(request, await self._session(request), "admin")
+        withdrawn = await run_in_threadpool(self.store.revoke, form.get("name", [""])[0])
+        if not withdrawn:
+            raise HTTPException(422, "No invitation that stands is called so. Open the page again.")
+        return RedirectResponse("/admin", 303)
 
     # Pieces
 
@@ -186,8 +196,13 @@ class Pages:
             self.items = self.store.items()  # another process may have added some
         return self.items.get(name)
 
-    def _session(self, request: Request) -> Session:
-        return self.signer.session(request.cookies.get(COOKIE, "")) or Session()
+    async def _session(self, request: Request) -> Session:
+        """Whose browser this is: nobody's when its cookie is forged or too old, or its invitation was revoked."""
+        session = self.signer.session(request.cookies.get(COOKIE, "")) or Session()
+        if session.role == "visitor":
+            return session
+        stands = await run_in_threadpool(self.store.lets_in, session.invitation, session.role)
+        return session if stands else Session()
 
     def _with_session(self, response: Response, session: Session) -> Response:
         response.set_cookie(
@@ -239,6 +254,9 @@ class Pages:
 
     async def error(self, request: Request, error: Exception) -> Response:
         """A refusal, as a page."""
+        if isinstance(error, StageError):
+            log.error("%s", error)
+            error = HTTPException(503, "Nothing was saved: the store does not answer. Go back and try again.")
         if not isinstance(error, HTTPException):
             raise error
         page = self._page("error.html", Session(), {"status": error.status_code, "text": error.detail})
@@ -259,13 +277,14 @@ def application(store: Store, settings: WebSettings | None = None) -> Starlette:
         ("/leave", pages.leave, "POST"),
         ("/guidelines", pages.guidelines, "GET"),
         ("/admin", pages.admin, "GET"),
+        ("/revoke", pages.revoke, "POST"),
         ("/page.css", _file("page.css"), "GET"),
         ("/page.js", _file("page.js"), "GET"),
     ]
     return Starlette(
         routes=[Route(path, _logged(path, handler), methods=[method]) for path, handler, method in routes],
         middleware=[Middleware(SecurityHeaders)],
-        exception_handlers={HTTPException: pages.error},
+        exception_handlers={HTTPException: pages.error, StageError: pages.error},
     )
 
 

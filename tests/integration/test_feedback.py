@@ -20,6 +20,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+from postgres_server import PASSWORD
+
 from alignment.feedback.store import Store
 
 pytestmark = pytest.mark.integration
@@ -31,14 +33,24 @@ SERVE = (
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new store may stand."""
+    if request.param == "sqlite":
+        return str(tmp_path / "feedback.db")
+    return str(request.getfixturevalue("postgres").new_database())
+
+
 @contextmanager
-def server(folder: Path, items: int, annotators: int, log: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def server(
+    place: str, folder: Path, items: int, annotators: int, log: Path
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A server process over new items that everybody answers, and its invitation links."""
     texts = [f"{SCRIPT} {k}" for k in range(5)]
     lines = [json.dumps({"id": f"i{n}", "prompt": f"prompt {n} {SCRIPT}", "responses": texts}) for n in range(items)]
     (folder / "items.jsonl").write_text("\n".join(lines))
     (folder / "guidelines.txt").write_text("Prefer the true answer.")
-    arguments = [folder / "feedback.db", "--items", folder / "items.jsonl", "--guidelines", folder / "guidelines.txt"]
+    arguments = [place, "--items", folder / "items.jsonl", "--guidelines", folder / "guidelines.txt"]
     command = [sys.executable, "-c", SERVE, "serve", *map(str, arguments), "--overlap", "1", "--port", "0"]
     with (
         log.open("w") as errors,
@@ -61,7 +73,9 @@ def hidden(page: str, name: str) -> str:
     return found[1]
 
 
-def test_no_acknowledged_answer_of_fifty_annotators_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_no_acknowledged_answer_of_fifty_annotators_is_lost_when_the_server_is_killed(
+    place: str, tmp_path: Path
+) -> None:
     http = pytest.importorskip("httpx2")
     log = tmp_path / "log.txt"
     acknowledged: list[tuple[str, tuple[int, ...]]] = []  # item, ranks in the order of the page
@@ -88,7 +102,7 @@ def test_no_acknowledged_answer_of_fifty_annotators_is_lost_when_the_server_is_k
         except http.TransportError:
             return  # the server is gone
 
-    with server(tmp_path, items=12, annotators=50, log=log) as (process, links):
+    with server(place, tmp_path, items=12, annotators=50, log=log) as (process, links):
         threads = [threading.Thread(target=until_it_dies, args=(link, n)) for n, link in enumerate(links)]
         for thread in threads:
             thread.start()
@@ -96,17 +110,15 @@ def test_no_acknowledged_answer_of_fifty_annotators_is_lost_when_the_server_is_k
         process.send_signal(signal.SIGKILL)
         for thread in threads:
             thread.join(60)
-    kept = [(answer.item, tuple(answer.body["ranks"][k] for k in answer.body["shown"])) for answer in store(tmp_path)]
+    kept = [
+        (answer.item, tuple(answer.body["ranks"][k] for k in answer.body["shown"])) for answer in Store(place).answers()
+    ]
     assert 200 <= len(acknowledged) <= len(kept) < 600  # killed on the way
     assert Counter(acknowledged) - Counter(kept) == Counter()
     assert len(kept) <= len(acknowledged) + len(links)  # one a person may have been on its way
     said = log.read_text()
     assert "POST /answer 303" in said
-    assert all(link.split("/join/")[1] not in said for link in links)
-
-
-def store(folder: Path) -> list[Any]:
-    return Store(folder / "feedback.db").answers()
+    assert all(secret not in said for secret in [PASSWORD, *(link.split("/join/")[1] for link in links)])
 
 
 def ready(page: Any, done: int) -> None:
@@ -115,13 +127,13 @@ def ready(page: Any, done: int) -> None:
     page.wait_for_selector('.card[data-letter="A"]:focus')
 
 
-def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(tmp_path: Path) -> None:
+def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(place: str, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("the browser `chromium` is not installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with (
-        server(tmp_path, items=6, annotators=1, log=tmp_path / "log.txt") as (_, (link,)),
+        server(place, tmp_path, items=6, annotators=1, log=tmp_path / "log.txt") as (_, (link,)),
         playwright.sync_playwright() as tools,
     ):
         browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -155,7 +167,7 @@ def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(tm
         again.keyboard.press("Enter")  # filled in as it was
         ready(again, 5)
         browser.close()
-    answers = store(tmp_path)
+    answers = Store(place).answers()
     assert {answer.item for answer in answers} | {sixth} == {f"i{n}" for n in range(6)}
     for answer in answers:
         shown = answer.body["shown"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
 from starlette.testclient import TestClient
 
@@ -27,8 +26,8 @@ def pair(name: str) -> Item:
     return Item(name, dialogue, (f"{name} one", f"{name} two, longer"), ("m0", "m1"), "web", True)
 
 
-def store_of(path: Path, *items: Item) -> Store:
-    store = Store(path / "feedback.db", create=True)
+def store_of(place: str, *items: Item) -> Store:
+    store = Store(place, create=True)
     store.add_guidelines(Guidelines(version="1", text="Prefer the true answer."))
     store.add_items(items)
     return store

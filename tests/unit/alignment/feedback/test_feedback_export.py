@@ -32,8 +32,8 @@ def answered(path: Path) -> Store:
     return store
 
 
-def test_lists_pairs_and_ratings_read_back_with_pool_and_guidelines(tmp_path: Path) -> None:
-    store, out = answered(tmp_path), tmp_path / "out"
+def test_lists_pairs_and_ratings_read_back_with_pool_and_guidelines(tmp_path: Path, place: str) -> None:
+    store, out = answered(place), tmp_path / "out"
     export(store, out)
     one, two = store.items()["one"], store.items()["two"]
     north = {"annotator_id": "n-1", "source": "feedback", "pool": "north", "guidelines": "1"}
@@ -52,9 +52,9 @@ def test_lists_pairs_and_ratings_read_back_with_pool_and_guidelines(tmp_path: Pa
     ]
 
 
-def test_the_card_says_who_how_many_and_under_which_guidelines(tmp_path: Path) -> None:
+def test_the_card_says_who_how_many_and_under_which_guidelines(tmp_path: Path, place: str) -> None:
     out = tmp_path / "out"
-    card = export(answered(tmp_path), out)
+    card = export(answered(place), out)
     assert json.loads((out / "card.json").read_text()) == card
     assert {name: file["rows"] for name, file in card["files"].items()} == {
         "ranked.jsonl": 1,
@@ -78,20 +78,20 @@ def test_groups_too_small_to_hide_in_are_joined() -> None:
     }
 
 
-def test_nothing_to_export_is_said_and_nothing_written(tmp_path: Path) -> None:
+def test_nothing_to_export_is_said_and_nothing_written(tmp_path: Path, place: str) -> None:
     with pytest.raises(DataContractError, match="no-answers"):
-        export(store_of(tmp_path, ranking("one")), tmp_path / "out")
+        export(store_of(place, ranking("one")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_neither_the_pages_nor_the_export_of_dialogues_import_torch(tmp_path: Path) -> None:
-    answered(tmp_path).close()
+def test_neither_the_pages_nor_the_export_of_dialogues_import_torch(tmp_path: Path, place: str) -> None:
+    answered(place).close()
     code = (
         "import sys; from pathlib import Path; import alignment.feedback.web;"
         "from alignment.feedback.store import Store;"
-        "from alignment.feedback.export import export; export(Store(Path(sys.argv[1])), Path(sys.argv[2]));"
+        "from alignment.feedback.export import export; export(Store(sys.argv[1]), Path(sys.argv[2]));"
         "print('torch' in sys.modules)"
     )
-    store, out = str(tmp_path / "feedback.db"), str(tmp_path / "out")
-    done = subprocess.run([sys.executable, "-c", code, store, out], capture_output=True, text=True, check=True)
+    out = str(tmp_path / "out")
+    done = subprocess.run([sys.executable, "-c", code, place, out], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
