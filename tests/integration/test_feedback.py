@@ -44,8 +44,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @contextmanager
 def server(
     place: str, folder: Path, items: int, annotators: int, log: Path
-) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A server process over new items that everybody answers, and its invitation links."""
+) -> Iterator[tuple[subprocess.Popen[str], list[str], str]]:
+    """A server process over new items that everybody answers, its invitation links and the admin's."""
     texts = [f"{SCRIPT} {k}" for k in range(5)]
     lines = [json.dumps({"id": f"i{n}", "prompt": f"prompt {n} {SCRIPT}", "responses": texts}) for n in range(items)]
     (folder / "items.jsonl").write_text("\n".join(lines))
@@ -62,7 +62,7 @@ def server(
             assert process.stdout is not None
             links = [process.stdout.readline().split("\t") for _ in range(annotators + 1)]
             assert [role for role, _ in links] == ["admin"] + ["north"] * annotators
-            yield process, [url.strip() for _, url in links[1:]]
+            yield process, [url.strip() for _, url in links[1:]], links[0][1].strip()
         finally:
             process.kill()
 
@@ -102,7 +102,7 @@ def test_no_acknowledged_answer_of_fifty_annotators_is_lost_when_the_server_is_k
         except http.TransportError:
             return  # the server is gone
 
-    with server(place, tmp_path, items=12, annotators=50, log=log) as (process, links):
+    with server(place, tmp_path, items=12, annotators=50, log=log) as (process, links, _):
         threads = [threading.Thread(target=until_it_dies, args=(link, n)) for n, link in enumerate(links)]
         for thread in threads:
             thread.start()
@@ -133,7 +133,7 @@ def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(pl
         pytest.skip("the browser `chromium` is not installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with (
-        server(place, tmp_path, items=6, annotators=1, log=tmp_path / "log.txt") as (_, (link,)),
+        server(place, tmp_path, items=6, annotators=1, log=tmp_path / "log.txt") as (_, (link,), admin),
         playwright.sync_playwright() as tools,
     ):
         browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -148,8 +148,8 @@ def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(pl
             page.keyboard.press("g")
             assert page.locator("dialog[open]").inner_text().count("Prefer the true answer.") == 1
             page.keyboard.press("Escape")
-            for place, (rank, rating) in enumerate(zip("31245", "qwert", strict=True)):
-                page.keyboard.press("j") if place else None
+            for at, (rank, rating) in enumerate(zip("31245", "qwert", strict=True)):
+                page.keyboard.press("j") if at else None
                 page.keyboard.press(rank)
                 page.keyboard.press(rating)
             page.keyboard.press("v")  # the last response refuses needlessly
@@ -166,6 +166,14 @@ def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(pl
         ready(again, 4)
         again.keyboard.press("Enter")  # filled in as it was
         ready(again, 5)
+        office = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+        office.goto(admin)
+        office.get_by_role("button", name="Begin").click()
+        assert office.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        office.get_by_role("button", name="Revoke north-").click()
+        office.wait_for_selector("td:has-text('revoked')")
+        again.reload()
+        assert "Open your invitation link first." in again.content()
         browser.close()
     answers = Store(place).answers()
     assert {answer.item for answer in answers} | {sixth} == {f"i{n}" for n in range(6)}
