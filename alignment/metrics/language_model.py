@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from alignment.generations import Generation
+from alignment.metrics.decoding import continuations
 from alignment.model import load_model, positions
 from alignment.rows import prompt_ids
 from curation.errors import ConfigError, DataContractError, Problem
 from curation.seeding import derive_seed
 
 BATCH_TOKENS = 4096  # logits of 50k words in fp32 take 0.8 GB
+DRAWN_TOKENS = 16_384  # of continuations drawn together: some 400 short ones, whose logits take 80 MB with 50k words
 
 
 @dataclass(frozen=True)
@@ -173,34 +174,35 @@ class LanguageModel:
     def _draw(self, rows: Sequence[list[int]], k: int, seed: int, how: Sampling) -> list[list[str]]:
         encoded = [ids[-(self.context - how.new_tokens) :] or [self.start] for ids in rows]
         found: list[list[str]] = [[] for _ in rows]
-        order = [(at, draw) for draw in range(k) for at in range(len(rows))]
-        lengths = [len(encoded[at]) + how.new_tokens for at, _ in order]
-        for number, part in enumerate(batches(lengths, BATCH_TOKENS)):
+        lengths = [k * (len(ids) + how.new_tokens) for ids in encoded]
+        for number, part in enumerate(batches(lengths, DRAWN_TOKENS)):
             with torch.random.fork_rng(devices=[self.where] if self.where.type == "cuda" else []):
                 torch.manual_seed(derive_seed(seed, "sample", str(number)))
-                texts = self._continue([encoded[order[j][0]] for j in part], how)
-            for j, text in zip(part, texts, strict=True):
-                found[order[j][0]].append(text)
+                texts = self._continue([encoded[at] for at in part], k, how)
+            for place, at in enumerate(part):
+                found[at] = texts[place * k : (place + 1) * k]
         return found
 
-    def _continue(self, rows: Sequence[list[int]], how: Sampling) -> list[str]:
+    def _continue(self, rows: Sequence[list[int]], k: int, how: Sampling) -> list[str]:
+        """`k` texts of each row, those of a row beside one another."""
         width = max(map(len, rows))
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.start
-        ids = torch.full((len(rows), width), pad, dtype=torch.int64)
-        mask = torch.zeros((len(rows), width), dtype=torch.int64)
+        ids = torch.full((len(rows), width), self.start, dtype=torch.int64)
+        mask = torch.zeros((len(rows), width), dtype=torch.bool)
         for at, row in enumerate(rows):
             ids[at, width - len(row) :] = torch.tensor(row)
-            mask[at, width - len(row) :] = 1
-        out: Tensor = self.model.generate(
-            input_ids=ids.to(self.where),
-            attention_mask=mask.to(self.where),
-            do_sample=how.temperature > 0,
-            max_new_tokens=how.new_tokens,
-            pad_token_id=pad,
-            **({"temperature": how.temperature, "top_p": how.top_p, "top_k": 0} if how.temperature > 0 else {}),
-        )
-        texts: list[str] = self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+            mask[at, width - len(row) :] = True
+        drawn = continuations(
+            self.model, ids.to(self.where), mask.to(self.where), k,
+            how.new_tokens, how.temperature, how.top_p, self._ends(),
+        )  # fmt: skip
+        texts: list[str] = self.tokenizer.batch_decode(drawn, skip_special_tokens=True)
         return texts
+
+    def _ends(self) -> frozenset[int]:
+        """Tokens after which an answer is over: the tokenizer's end of text, and what the model's own settings name."""
+        own = getattr(self.model.generation_config, "eos_token_id", None)
+        named = own if isinstance(own, list) else [own]
+        return frozenset(token for token in [self.tokenizer.eos_token_id, *named] if token is not None)
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
