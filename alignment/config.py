@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from alignment.annotators import PoolSettings
 from alignment.arms import TokensSettings
+from alignment.people import MOST_RESPONSES, PeopleSettings
 from alignment.rounds import RoundsSettings
 from alignment.stages.dpo import DpoSettings
 from alignment.stages.kto import KtoSettings
@@ -48,13 +49,15 @@ class PpoStage(Rows):
     """Rows whose prompts are answered; the reward model is the arm's own, or `reward_model`.
 
     With `rounds` there are several, `settings` inside it; the arm's comparisons are then halved by prompt, and a second
-    reward model from the other half says when to stop. `annotators` label fresh answers between rounds.
+    reward model from the other half says when to stop. Between rounds, `annotators` label fresh answers, or `people`
+    do: the run then stops when it has sampled, and goes on from their answers when it is run again.
     """
 
     settings: PpoSettings = PpoSettings()
     reward_model: str | None = None
     rounds: RoundsSettings | None = None
     annotators: PoolSettings | None = None
+    people: PeopleSettings | None = None
 
 
 class DpoStage(Rows):
@@ -125,6 +128,11 @@ class ExperimentJob(Settings):
             raise ValueError("`ppo` needs the stage `reward`, or `ppo.reward_model`")
         if self.ppo is not None and self.ppo.rounds is not None and (self.reward is None or self.ppo.reward_model):
             raise ValueError("`ppo.rounds` needs the stage `reward`, whose rows it halves, and no `reward_model`")
+        if self.ppo is not None and self.ppo.people is not None:
+            if self.ppo.rounds is None or self.ppo.annotators is not None:
+                raise ValueError("`ppo.people` needs `ppo.rounds`, and no `annotators`: either simulated or people")
+            if self.ppo.rounds.feedback_responses > MOST_RESPONSES:
+                raise ValueError(f"people are shown at most {MOST_RESPONSES} `ppo.rounds.feedback_responses`")
         for curve in self.curves:
             measured = self.evaluate.metrics if self.evaluate is not None else {}
             if curve.start not in self.stages or curve.start == "reward":

@@ -31,6 +31,7 @@ from alignment.item_scores import EVALUATION, read_metrics, write_evaluation
 from alignment.json_rows import write_text
 from alignment.judge_cards import FILE as JUDGES
 from alignment.model import read_json
+from alignment.people import People, WaitingForPeopleError, gather
 from alignment.preference_rows import Comparison, Prompt
 from alignment.preferences import read_comparisons, read_demonstrations, read_judged, read_preferences, write_rows
 from alignment.preregistration import register
@@ -49,6 +50,7 @@ from curation.finished_run import load_run
 from curation.settings import Settings, parse
 
 JOB = "experiment.json"
+PEOPLE = "people"  # RUN/people: what people are asked, and what they answered
 R = TypeVar("R")
 
 
@@ -83,6 +85,8 @@ def run_folder(job: ExperimentJob) -> Path:
     """
     corpus = None if job.corpus is None else load_run(job.corpus).manifest["fingerprint"]
     plain = json.loads(job.model_dump_json(exclude={"output", "corpus"}))
+    if job.ppo is not None and job.ppo.people is None:
+        del plain["ppo"]["people"]  # runs from before there was this setting are found again
     return Path(job.output) / fingerprint({"job": plain, "corpus": corpus})
 
 
@@ -94,6 +98,7 @@ def run_experiment(job: ExperimentJob) -> Path:
 
     Raises:
         ConfigError, DataContractError, StageError: as the stages; finished ones are kept, the same call goes on.
+        WaitingForPeopleError: all that is done by machines is done; `RUN/people/items.jsonl` waits for people.
     """
     run = run_folder(job)
     metrics = check_evaluation(job, "evaluate") if job.evaluate is not None else {}
@@ -103,11 +108,23 @@ def run_experiment(job: ExperimentJob) -> Path:
         if job.preregistration is not None:
             record["preregistration_sha256"] = register(Path(job.preregistration), run)
         write_text(run / JOB, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    waiting: list[Problem] = []
     # Cells that another process works on come last: by then it has finished, or died and left them to this one.
-    busy = [cell for cell in cells(job, run) if not _finish(cell, metrics, wait=False)]
+    busy = [cell for cell in cells(job, run) if not _finish_or_wait(cell, metrics, False, waiting)]
     for cell in busy:
-        _finish(cell, metrics, wait=True)
+        _finish_or_wait(cell, metrics, True, waiting)
+    if waiting:
+        raise gather(waiting, run / PEOPLE)
     return run
+
+
+def _finish_or_wait(cell: Cell, metrics: Mapping[str, Settings], wait: bool, waiting: list[Problem]) -> bool:
+    """As `_finish`; a cell that waits for people is noted and holds up no other, so that all are asked at once."""
+    try:
+        return _finish(cell, metrics, wait)
+    except WaitingForPeopleError as error:
+        waiting += error.problems
+        return True
 
 
 def _finish(cell: Cell, metrics: Mapping[str, Settings], wait: bool) -> bool:
@@ -279,7 +296,8 @@ def _ppo_rounds(cell: Cell, settings: RoundsSettings, prompts: Sequence[Prompt])
     mine, others = _comparisons(cell)
     second = cell.folder("reward_held_out")
     reward(cell.job.reward.settings, cell.policy, others, second, cell.seed, arm=cell.arm)
-    pool = cell.job.ppo.annotators
+    pool, people = cell.job.ppo.annotators, cell.job.ppo.people
+    annotate = None if pool is None else Pool(pool, cell.seed).rank
     return rounds(
         settings,
         cell.policy,
@@ -288,8 +306,8 @@ def _ppo_rounds(cell: Cell, settings: RoundsSettings, prompts: Sequence[Prompt])
         prompts,
         cell.folder("ppo"),
         cell.seed,
-        annotate=None if pool is None else Pool(pool, cell.seed).rank,
-        annotators="" if pool is None else pool.name,
+        annotate=annotate if people is None else People(people, cell.run / PEOPLE),
+        annotators="people" if people is not None else "" if pool is None else pool.name,
         rows=mine,
         arm=cell.arm,
     ).stage

@@ -1,7 +1,8 @@
 """Rounds of PPO: the policy answers, the reward model scores, weights move; between rounds people may be asked again.
 
     FOLDER/round-0/evaluation.json             the SFT model, measured as every round is
-    FOLDER/round-<r>/feedback.jsonl.zst        answers of the policy of round r − 1, ranked by the annotators
+    FOLDER/round-<r>/people.jsonl              answers of the policy of round r − 1, for people to rank
+    FOLDER/round-<r>/feedback.jsonl.zst        such answers, ranked by the annotators
     FOLDER/round-<r>/reward/                   the reward model, trained further on the rows of all rounds
     FOLDER/round-<r>/ppo/, evaluation.json     the policy of this round, and what it is like
     FOLDER/                                    the best round's model, `rounds.json`, `stage.json`
@@ -27,6 +28,7 @@ from alignment.direct import interval, prompt_key
 from alignment.json_rows import write_text
 from alignment.loop import LoopSettings, Progress, autocast, device
 from alignment.model import RewardModel, load_model, read_json, save_model, weights_sha256
+from alignment.people import People, Question, write_questions
 from alignment.policy_report import PolicyReport, report
 from alignment.ppo_inputs import shared_reference, split_prompts
 from alignment.ppo_update import endless
@@ -43,9 +45,7 @@ from curation.fingerprint import fingerprint
 from curation.seeding import derive_seed, unit_hash
 from curation.settings import Settings
 
-Annotate = Callable[
-    [Prompt, Sequence[str]], Comparison
-]  # a prompt and responses → ranked; `annotators.Pool.rank` is one
+Annotate = Callable[[Prompt, Sequence[str]], Comparison]  # ranks responses; `annotators.Pool.rank` is one
 Stop = Literal["rounds", "converged", "kl_budget", "eos_collapse", "diversity_collapse"]
 HALVES_SEED = 11  # the same halves in every arm and for every seed
 
@@ -99,7 +99,7 @@ def rounds(
     seed: int,
     *,
     evaluation_prompts: Sequence[Prompt] | None = None,
-    annotate: Annotate | None = None,
+    annotate: Annotate | People | None = None,
     annotators: str = "",
     rows: Sequence[Comparison] = (),
     reference: Sequence[DemonstrationRow] | None = None,
@@ -112,7 +112,7 @@ def rounds(
         policy: the SFT model; what every round's KL penalty pulls to.
         heldout: a reward model of another seed or data half (`data_halves`). It is never trained on and never changed.
         evaluation_prompts: None: a share of `prompts`, chosen by hash.
-        annotate: ranks responses. None: no fresh feedback, the reward model stays.
+        annotate: ranks responses; `People` are waited for. None: no fresh feedback, the reward model stays.
         annotators: who they are; with another name a folder is another run.
         rows: what `reward_model` was trained on; its refits learn from these and all feedback so far.
         reference: responses on which every refit is normalised, so that β means the same in every round. None: those
@@ -121,6 +121,7 @@ def rounds(
     Raises:
         ConfigError: the SFT model's answers do not end, models do not fit, or `folder` holds another run.
         SliceOverError: `ppo.loop.stop_after_s` is over.
+        WaitingForPeopleError: people have not answered yet; the same call goes on when they have.
         StageError: as the stages.
     """
     run = _Rounds(settings, policy, heldout, folder, seed, annotators, list(rows), reference, ptx)
@@ -209,7 +210,7 @@ class _Rounds:
             raise ConfigError(Problem("no-end-learnt", said, str(self.policy), expected, hint))
         return found
 
-    def next(self, found: Sequence[Round], prompts: Sequence[Prompt], annotate: Annotate | None) -> Round:
+    def next(self, found: Sequence[Round], prompts: Sequence[Prompt], annotate: Annotate | People | None) -> Round:
         """One more round. Raises as `rounds`."""
         number, before = len(found), found[-1]
         here = self.folder / f"round-{number}"
@@ -282,26 +283,41 @@ class _Rounds:
         return found
 
     def _feedback(
-        self, number: int, policy: Path | str, prompts: Sequence[Prompt], annotate: Annotate
+        self, number: int, policy: Path | str, prompts: Sequence[Prompt], annotate: Annotate | People
     ) -> list[Comparison]:
         """Answers of the policy, ranked; read back where they lie already: nobody is asked twice."""
         path = self.folder / f"round-{number}" / "feedback.jsonl.zst"
         if path.is_file():
             return list(read_comparisons(path))
+        if isinstance(annotate, People):
+            asked_for = path.with_name("people.jsonl")
+            if not asked_for.is_file():
+                write_questions(asked_for, self._questions(number, policy, prompts))
+            found = annotate.rows(asked_for)
+        else:
+            found = [annotate(prompt, texts) for prompt, texts in self._questions(number, policy, prompts)]
+        write_rows(path, found)
+        return list(read_comparisons(path))  # as a call that goes on will see them
+
+    def _questions(self, number: int, policy: Path | str, prompts: Sequence[Prompt]) -> list[Question]:
+        """Prompts with at least two different answers of the policy.
+
+        Raises:
+            StageError: there is not one.
+        """
         s = self.settings
         fitting = [prompt for prompt in prompts if len(prompt_ids(self.tokenizer, prompt)) <= self.room]
         order = endless(len(fitting), 0, min(len(fitting), s.feedback_prompts), self.seed, f"feedback {number}")
         asked = [fitting[int(k)] for k in order]
-        found = list[Comparison]()
+        found = list[Question]()
         for prompt, texts in zip(asked, self._answers(number, load_model(policy), asked), strict=True):
             different = list(dict.fromkeys(text for text in texts if text))
             if len(different) > 1:
-                found.append(annotate(prompt, different))
+                found.append((prompt, different))
         if not found:
             said = f"not one of {len(asked)} prompts got two different answers"
             raise StageError(Problem("no-feedback", said, str(policy), hint="the policy has collapsed"))
-        write_rows(path, found)
-        return list(read_comparisons(path))  # as a call that goes on will see them
+        return found
 
     def _answers(self, number: int, model: Any, prompts: Sequence[Prompt]) -> list[list[str]]:
         """`feedback_responses` texts to each prompt."""
