@@ -269,7 +269,12 @@ def _reward(cell: Cell) -> StageResult:
     assert given is not None
     rows = _comparisons(cell)[0]
     start = cell.policy
-    return _keeping(cell, "reward", rows, lambda out: reward(given.settings, start, rows, out, cell.seed, arm=cell.arm))
+    return _keeping(
+        cell,
+        "reward",
+        rows,
+        lambda out: reward(given.settings, start, rows, out, cell.seed, files=_files(cell), arm=cell.arm),
+    )
 
 
 def _comparisons(cell: Cell) -> tuple[Sequence[Comparison], Sequence[Comparison]]:
@@ -278,6 +283,11 @@ def _comparisons(cell: Cell) -> tuple[Sequence[Comparison], Sequence[Comparison]
     rows = read_comparisons(*cell.job.reward.rows)[: cell.job.reward.limit]
     in_rounds = cell.job.ppo is not None and cell.job.ppo.rounds is not None
     return data_halves(rows) if in_rounds else (rows, ())
+
+
+def _files(cell: Cell) -> list[Path]:
+    """Where the rows of reward models come from, for their data cards."""
+    return [] if cell.job.reward is None else [Path(path) for path in cell.job.reward.rows]
 
 
 def _ppo(cell: Cell) -> StageResult:
@@ -295,7 +305,7 @@ def _ppo_rounds(cell: Cell, settings: RoundsSettings, prompts: Sequence[Prompt])
     assert cell.job.ppo is not None
     mine, others = _comparisons(cell)
     second = cell.folder("reward_held_out")
-    reward(cell.job.reward.settings, cell.policy, others, second, cell.seed, arm=cell.arm)
+    reward(cell.job.reward.settings, cell.policy, others, second, cell.seed, files=_files(cell), arm=cell.arm)
     pool, people = cell.job.ppo.annotators, cell.job.ppo.people
     annotate = None if pool is None else Pool(pool, cell.seed).rank
     return rounds(
@@ -309,6 +319,7 @@ def _ppo_rounds(cell: Cell, settings: RoundsSettings, prompts: Sequence[Prompt])
         annotate=annotate if people is None else People(people, cell.run / PEOPLE),
         annotators="people" if people is not None else "" if pool is None else pool.name,
         rows=mine,
+        files=_files(cell),
         arm=cell.arm,
     ).stage
 

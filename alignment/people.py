@@ -67,6 +67,10 @@ class People:
             raise WaitingForPeopleError(self._problem(asked, done, len(items)))
         return [row for rows in answered for row in rows or ()]
 
+    def files(self) -> list[Path]:
+        """Where the answers lie."""
+        return [self.folder / ANSWERS / name for name in ("ranked.jsonl", "pairs.jsonl")]
+
     def _problem(self, asked: Path, done: int, items: int) -> Problem:
         wanted = f"answers to {self.settings.least_answered:.0%} of them in {self.folder / ANSWERS}"
         hint = (

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +35,7 @@ from alignment.ppo_update import endless
 from alignment.preference_rows import Comparison, DemonstrationRow, Prompt, rows_sha256
 from alignment.preferences import read_comparisons, write_rows
 from alignment.rollout import sample
+from alignment.round_stops import Stop, fault, stop_reason
 from alignment.rows import prompt_ids
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.stages.ppo import PpoSettings, ppo
@@ -46,7 +47,6 @@ from curation.seeding import derive_seed, unit_hash
 from curation.settings import Settings
 
 Annotate = Callable[[Prompt, Sequence[str]], Comparison]  # ranks responses; `annotators.Pool.rank` is one
-Stop = Literal["rounds", "converged", "kl_budget", "eos_collapse", "diversity_collapse"]
 HALVES_SEED = 11  # the same halves in every arm and for every seed
 
 
@@ -102,6 +102,7 @@ def rounds(
     annotate: Annotate | People | None = None,
     annotators: str = "",
     rows: Sequence[Comparison] = (),
+    files: Sequence[Path] = (),
     reference: Sequence[DemonstrationRow] | None = None,
     ptx: Sequence[DemonstrationRow | str] = (),
     arm: str = "",
@@ -115,6 +116,7 @@ def rounds(
         annotate: ranks responses; `People` are waited for. None: no fresh feedback, the reward model stays.
         annotators: who they are; with another name a folder is another run.
         rows: what `reward_model` was trained on; its refits learn from these and all feedback so far.
+        files: where `rows` came from, for the data cards of the refits.
         reference: responses on which every refit is normalised, so that β means the same in every round. None: those
             of `rows`, `refit.normalise_on` of them.
 
@@ -124,7 +126,7 @@ def rounds(
         WaitingForPeopleError: people have not answered yet; the same call goes on when they have.
         StageError: as the stages.
     """
-    run = _Rounds(settings, policy, heldout, folder, seed, annotators, list(rows), reference, ptx)
+    run = _Rounds(settings, policy, heldout, folder, seed, annotators, list(rows), list(files), reference, ptx)
     train, held = split_prompts(prompts, evaluation_prompts, settings.held_out)
     run.evaluation = run.fitting(held)[: settings.evaluation_prompts]
     mark = run.fingerprint(reward_model, train, annotate is not None)
@@ -150,6 +152,7 @@ class _Rounds:
     seed: int
     annotators: str
     rows: list[Comparison]
+    files: list[Path]
     reference: Sequence[DemonstrationRow] | None
     ptx: Sequence[DemonstrationRow | str]
 
@@ -221,7 +224,8 @@ class _Rounds:
             self.rows += self._feedback(number, before.policy, prompts, annotate)
             refit_seed = derive_seed(self.seed, "rounds", "reward", str(number)) & 0xFFFFFFFF
             settings = self.settings.refit.model_copy(update={"loop": self._sliced(self.settings.refit.loop)})
-            judge = reward(settings, judge, self.rows, here / "reward", refit_seed, self.reference).path
+            files = [*self.files, *(annotate.files() if isinstance(annotate, People) else ())]
+            judge = reward(settings, judge, self.rows, here / "reward", refit_seed, self.reference, files).path
         # A critic of another reward model's scale would have to unlearn it.
         carried = Path(before.policy) / "critic" if number > 1 and judge == before.reward_model else None
         settings_ppo = self.settings.ppo.model_copy(update={"loop": self._sliced(self.settings.ppo.loop)})
@@ -345,31 +349,6 @@ class _Rounds:
         if limit is None:
             return loop
         return loop.model_copy(update={"stop_after_s": max(limit - (time.monotonic() - self.begun), 1e-3)})
-
-
-def fault(settings: RoundsSettings, now: PolicyReport, start: PolicyReport) -> Stop | None:
-    """What makes a policy inadmissible beside the SFT model, whose report is `start`; None: nothing."""
-    if now.eos_rate < settings.eos_floor:
-        return "eos_collapse"
-    if now.diversity < settings.diversity_floor * start.diversity:
-        return "diversity_collapse"
-    if settings.kl_budget is not None and now.kl > settings.kl_budget:
-        return "kl_budget"
-    return None
-
-
-def stop_reason(settings: RoundsSettings, reports: Sequence[PolicyReport]) -> Stop | None:
-    """Why the last of these rounds is the last; None: it is not. The first report is the SFT model's."""
-    found = fault(settings, reports[-1], reports[0])
-    if found is not None:
-        return found
-    best, waited = reports[0].heldout_reward, 0
-    for one in reports[1:]:
-        waited = 0 if one.heldout_reward > best + settings.least_rise else waited + 1
-        best = max(best, one.heldout_reward)
-    if waited >= settings.patience:
-        return "converged"
-    return "rounds" if len(reports) > settings.rounds else None
 
 
 def data_halves(rows: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

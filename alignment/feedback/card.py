@@ -36,42 +36,45 @@ def _who(card: Mapping[str, Any]) -> list[str]:
     said = [(field, group, n) for field, groups in card["background"].items() for group, n in groups.items()]
     about = f"What annotators said about themselves, all of it optional; fewer than {SMALLEST_GROUP} are joined:"
     return [
-        *_table(("pool", "annotators", "answers"), pools),
+        *table(("pool", "annotators", "answers"), pools),
         "",
-        *([about, "", *_table(("field", "group", "people"), said)] if said else ["Nobody gave a background."]),
+        *([about, "", *table(("field", "group", "people"), said)] if said else ["Nobody gave a background."]),
     ]
 
 
 def _agreement(card: Mapping[str, Any]) -> list[str]:
     pools = {"everybody": card["agreement"], **{name: pool["agreement"] for name, pool in card["pools"].items()}}
     alphas = [
-        (name, *(f"{_number(of[kind]['alpha'])} ({of[kind]['units']})" for kind in KINDS)) for name, of in pools.items()
+        (name, *(f"{number(of[kind]['alpha'])} ({of[kind]['units']})" for kind in KINDS)) for name, of in pools.items()
     ]
-    opposed = [(" – ".join(row["pools"]), _number(row["share"]), row["compared"]) for row in card["disagreement"]]
+    opposed = [(" – ".join(row["pools"]), number(row["share"]), row["compared"]) for row in card["disagreement"]]
     return [
         "Krippendorff's α for ordinal values; in brackets the units with two values or more.",
         "",
-        *_table(("pool", *KINDS), alphas),
+        *table(("pool", *KINDS), alphas),
         "",
         "Pairs of responses that two people order the other way round:",
         "",
-        *_table(("pools", "share", "compared"), opposed),
+        *table(("pools", "share", "compared"), opposed),
     ]
 
 
 def _skews(card: Mapping[str, Any]) -> list[str]:
     skews = card["skews"]
     lines = [
-        f"- the busiest annotator gave {_share(skews['largest_annotator_share'])} answers",
-        f"- the longer response is preferred in {_share(skews['longer_is_better'])} pairs of different length",
+        f"- the busiest annotator gave {share_text(skews['largest_annotator_share'])} answers",
+        f"- the longer response is preferred in {share_text(skews['longer_is_better'])} pairs of different length",
     ]
     for k, share in skews["first_shown_is_best"].items():
-        lines.append(f"- the first shown of {k} is best in {_share(share)}; {1 / int(k):.3f} without a habit of place")
+        lines.append(
+            f"- the first shown of {k} is best in {share_text(share)}; {1 / int(k):.3f} without a habit of place"
+        )
     lines += [f"- rating {rating} was given {n} times" for rating, n in skews["ratings"].items()]
     return lines + [f"- flag `{flag}` was set {n} times" for flag, n in sorted(card["flags"].items())]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table."""
     cells = [[_cell(value) for value in row] for row in (head, ["---"] * len(head), *rows)]
     return ["| " + " | ".join(row) + " |" for row in cells]
 
@@ -82,9 +85,11 @@ def _cell(value: object) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits, or a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def _share(share: Mapping[str, Any]) -> str:
-    return f"{_number(share['share'])} of {share['of']}"
+def share_text(found: Mapping[str, Any]) -> str:
+    """`share` of `of`, as text."""
+    return f"{number(found['share'])} of {found['of']}"

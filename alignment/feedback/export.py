@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -42,12 +43,7 @@ def export(store: Store, out: Path) -> dict[str, Any]:
         "pairs.jsonl": pairs_from_ranked(ranked) + [pair_row(items[answer.item], answer) for answer in choices],
         "ratings.jsonl": [row for answer in rankings for row in rating_rows(items[answer.item], answer)],
     }
-    files = {
-        # False: as it stands; messages in TRL's form are made by `headwater export-trl`
-        name: {"rows": len(found), "rows_sha256": write_rows(out / name, found, conversational=False)}
-        for name, found in rows.items()
-        if found
-    }
+    files = {name: {"rows": len(found), **_written(out / name, found)} for name, found in rows.items() if found}
     used = Counter(answer.guidelines for answer in answers)
     models = Counter(model for answer in answers for model in items[answer.item].models)
     card = {
@@ -74,6 +70,12 @@ def background_counts(said: Iterable[Mapping[str, str]], annotators: int) -> dic
         other = sum(counts.values()) - sum(groups.values())
         found[name] = {**groups, "other": other, "not said": annotators - sum(counts.values())}
     return found
+
+
+def _written(path: Path, rows: Sequence[AnyRow]) -> dict[str, str]:
+    """Write rows as they stand: messages in TRL's form are made by `headwater export-trl`."""
+    of_rows = write_rows(path, rows, conversational=False)
+    return {"rows_sha256": of_rows, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _day(seconds: float) -> str:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from alignment import processes
 from alignment.calibration_plot import pair_report, reliability_svg
+from alignment.data_card import write_data_card
 from alignment.direct import (
     all_fates,
     interval,
@@ -195,9 +196,11 @@ def reward(
     folder: Path,
     seed: int,
     reference: Sequence[DemonstrationRow] | Path | None = None,
+    files: Sequence[Path] = (),
     **labels: Any,
 ) -> StageResult:
-    """Train a reward model and write it to `folder`, with `rows.jsonl.zst`, `calibration.json` and `calibration.svg`.
+    """Train a reward model and write it to `folder`, with `rows.jsonl.zst`, `data_card.json` and `.md`,
+    `calibration.json` and `.svg`.
 
     Args:
         backbone: a causal language model, of which `keep_layers` is kept; or the directory of an earlier reward model,
@@ -205,6 +208,7 @@ def reward(
         rows: pairs and ranked lists, or the file they stand in (`read_comparisons`: ratings too).
         reference: responses on which rewards get mean 0 and standard deviation 1; the same in every arm. None:
             `normalise_on` responses of the rows, chosen by hash and so the same in every arm.
+        files: where rows that are no file came from, for the data card.
         labels: `arm`.
 
     Returns:
@@ -221,16 +225,9 @@ def reward(
     tokenizer = load_tokenizer(backbone)
     check_tokenizer(tokenizer, str(backbone))
     model = start(settings, backbone, seed)
-    made_of = {
-        "stage": "reward",
-        "settings": settings.model_dump(),
-        "backbone": weights_sha256(model),
-        "tokenizer": tokenizer_sha256(tokenizer),
-        "rows": rows_sha256(given),
-        "reference": None if shown is None else rows_sha256(shown),
-        "seed": seed,
-    }
-    mark = fingerprint(made_of)
+    made_of = {"settings": settings.model_dump(), "backbone": weights_sha256(model), "rows": rows_sha256(given)}
+    made_of |= {"reference": None if shown is None else rows_sha256(shown)}
+    mark = fingerprint({"stage": "reward", "tokenizer": tokenizer_sha256(tokenizer), "seed": seed, **made_of})
     done = finished_stage(folder, mark)
     if done is not None:
         return done
@@ -240,6 +237,7 @@ def reward(
     pad_id = int(tokenizer.pad_token_id)
     if processes.first():
         write_rows(folder / ROWS_FILE, given)
+    write_data_card(folder, given, [rows] if isinstance(rows, Path) else files)
 
     progress = fit(model, settings, learnt, pad_id, folder, seed)
     metrics = {**measure(model, held, pad_id, folder), **normalise(model, responses, pad_id)}

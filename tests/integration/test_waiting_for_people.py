@@ -129,4 +129,11 @@ def test_a_run_waits_for_people_after_sampling_and_goes_on_from_their_answers(
             ("north-1", "north", "1", "policy")
         }
         assert (here / "ppo" / "stage.json").is_file()
+        card = json.loads((here / "reward" / "data_card.json").read_text())
+        assert (card["pools"]["north"], card["rows_without_annotator"]) == (
+            {"rows": len(new), "annotators": 1}, card["rows"] - len(new)
+        )  # fmt: skip
+        assert [text["text"] for one in card["exports"] for text in one["guidelines"]] == ["Prefer the longer answer."]
+    first = json.loads((run / "given" / "1" / "reward" / "data_card.json").read_text())
+    assert ([one["file"] for one in first["files"]], first["exports"]) == (["pairs.jsonl"], [])
     assert json.loads((rounds[0].parent / "rounds.json").read_text())["stop"] == "rounds"
