@@ -225,7 +225,11 @@ def reward(
     tokenizer = load_tokenizer(backbone)
     check_tokenizer(tokenizer, str(backbone))
     model = start(settings, backbone, seed)
-    made_of = {"settings": settings.model_dump(), "backbone": weights_sha256(model), "rows": rows_sha256(given)}
+    made_of: dict[str, Any] = {
+        "settings": settings.model_dump(),
+        "backbone": weights_sha256(model),
+        "rows": rows_sha256(given),
+    }
     made_of |= {"reference": None if shown is None else rows_sha256(shown)}
     mark = fingerprint({"stage": "reward", "tokenizer": tokenizer_sha256(tokenizer), "seed": seed, **made_of})
     done = finished_stage(folder, mark)
