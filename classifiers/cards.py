@@ -84,7 +84,7 @@ def encoder_card(card: Mapping[str, Any]) -> str:
             f"- a window is read from a first-stage probability of {card['low']}, or with a demeaning term in it:"
             f" at most {100 * card['budget']['documents']:.0f} % of ordinary documents"
         ),
-        "- weights: Apache-2.0, like the project",
+        f"- weights: {card.get('terms', 'Apache-2.0, like the project')}",
         *(f"- {note}" for note in card.get("notes", ())),
         "",
         "## What a budget buys: share of ordinary text read, by first-stage probability",
@@ -151,7 +151,8 @@ def context_card(card: Mapping[str, Any]) -> str:
         f"- P(hateful) of a document, held out: AUROC {_area(document)}",
         f"- kind of mention, accuracy on written frames no model learnt from: {metrics['kind_accuracy']['value']:.2f}",
         f"- abstains (`uncertain`) between {card['abstain'][0]} and {card['abstain'][1]}",
-        "- weights: Apache-2.0, like the project",
+        f"- weights: {card.get('terms', 'Apache-2.0, like the project')}",
+        *(f"- {note}" for note in card.get("notes", ())),
         "",
         "## Each source left out, of encoder and layer: mentions",
         *_left_out(use),
