@@ -20,7 +20,12 @@ METRICS_NEED = "rows with `text` and a `label` of the positive or another class"
 
 
 def score_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ruleset", required=True, metavar="FILE_OR_NAME", help="a shipped ruleset or a YAML file")
+    parser.add_argument(
+        "--ruleset",
+        default="curated",
+        metavar="FILE_OR_NAME",
+        help="a shipped ruleset or a YAML file (curated)",
+    )
     parser.add_argument("--filters", metavar="A,B", help="judge by these filters of the ruleset only")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--in", dest="input", metavar="X.jsonl", help="documents; - reads standard input")

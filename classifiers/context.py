@@ -36,12 +36,14 @@ USE, HOMONYM, UNCERTAIN = 0, 5, 6
 QUOTED = ("in_quotes", "tight_quotes")
 FRAMED = ("near_meta", "near_definition", "dictionary_line", "attributed_before")
 STANCES = ("hostile", "opposed", "neutral")
+LOW_NAMES = tuple(f"low_{name}" for name in features.MENTION_NAMES)  # cues that speak by being smaller than usual
 # Categories whose plain speech is neither praise nor abuse of a group: a mention of these is `use` unless cues say
 # otherwise, and never counts for max_use.
 GUARD_REACH = 12  # tokens each side in which a guard word speaks for the homonym
 QUIET = 0.15  # documents whose worst windows score lower and that hold no demeaning term are not read any further
 TOP_SHARE = 0.2
 CONTEXT_FLOOR = 0.3
+HATEFUL_FROM = 0.5  # probability of hate from which a passage is shown as the place of a document's verdict
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Mentions:
     use: F64
     max_use: F64
     document_use: F64
+    hateful: Mask  # per window: whether it speaks hatefully by itself, its mere mentions taken off
 
 
 class ContextReader:
@@ -248,7 +251,8 @@ class ContextModel:
         seen = np.bincount(windows.row[reading.asked], minlength=len(batch)) > 0
         document_use = np.where(seen, sigmoid(self._document.logits(document)[:, 0]), 0.0)
         columns = self._columns(hits, matrix, role, score)
-        return Mentions(hits, columns, role == USE, demeaning, use, max_use, document_use)
+        hateful = reading.asked & (sigmoid(reading.text[:, HATE]) * kept >= HATEFUL_FROM)
+        return Mentions(hits, columns, role == USE, demeaning, use, max_use, document_use, hateful)
 
     def _roles(self, matrix: F64, use: F64, guarded: Mask, demeaning: Mask) -> tuple[npt.NDArray[np.int64], F64]:
         """Role index into ROLE_NAMES and its probability (of use, where the role is `uncertain`)."""
@@ -272,7 +276,9 @@ class ContextModel:
         push = (matrix - self._use.mean) / self._use.scale * self._use.weight[:, 0]
         towards = np.where((role == USE)[:, None], push, -push)
         cue = towards.argmax(axis=1) if len(matrix) else np.zeros(0, np.int64)
-        cue = np.where(hits.guarded, len(features.MENTION_NAMES), cue)
+        # A feature may have spoken by being small: little hate in the passage is a cue for a mention.
+        small = matrix[np.arange(len(cue)), cue] < self._use.mean[cue]
+        cue = np.where(hits.guarded, 2 * len(features.MENTION_NAMES), cue + small * len(features.MENTION_NAMES))
         return {
             "start": pa.array(hits.start),
             "end": pa.array(hits.end),
@@ -281,7 +287,7 @@ class ContextModel:
             "target": named(hits.entry, [e.target for e in entries]),
             "role": named(role, ROLE_NAMES),
             "score": pa.array(score.astype(np.float32)),
-            "cue": named(cue, (*features.MENTION_NAMES, "guard_phrase")),
+            "cue": named(cue, (*features.MENTION_NAMES, *LOW_NAMES, "guard_phrase")),
             "quoted": pa.array(_any_feature(matrix, QUOTED)),
             "framed": pa.array(_any_feature(matrix, FRAMED)),
             "stance": _stance(matrix),

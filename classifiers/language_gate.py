@@ -24,7 +24,7 @@ ACCUSING = {
     "context.max_use": 0.2,
     "context.document_use": 0.2,
 }
-SPAN_COLUMNS = ("toxicity.spans", "sentence.spans", "context.use_spans")
+SPAN_COLUMNS = ("toxicity.spans", "sentence.spans", "context.use_spans", "context.hateful_spans")
 # The label must be another language's with at least this probability: short dialect and slang is often labelled wrongly
 # with less, and a wrong gate would let hateful use stay.
 MIN_PROBABILITY = 0.5

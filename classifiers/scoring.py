@@ -194,9 +194,11 @@ class Scorer:
     ) -> dict[str, pa.Array]:
         mentions = self._context.judge(batch, tokens, windows, scored.probability, scored.reading, hits)
         used = np.flatnonzero(mentions.is_use & mentions.demeaning)
+        hateful = np.flatnonzero(mentions.hateful)
         return {
             "context.max_use": pa.array(mentions.max_use.astype(np.float32)),
             "context.document_use": pa.array(mentions.document_use.astype(np.float32)),
+            "context.hateful_spans": _window_spans(tokens, windows, hateful, "hateful", len(batch)),
             "context.mentions": _mention_column(mentions, len(batch)),
             "context.use_spans": span_lists(
                 mentions.hits.row[used],

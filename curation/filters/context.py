@@ -31,12 +31,20 @@ class ContextFilter(Filter[ContextSettings]):
         ),
         Signal("mentions", "mentions", "every sensitive term with its role and the cue that decided it"),
         Signal("use_spans", "spans", "demeaning terms that are used, labelled with their category"),
+        Signal("hateful_spans", "spans", "passages that speak hatefully by themselves: where to look first"),
     )
 
     def bounds(self, settings: ContextSettings) -> tuple[Bound, ...]:
         return (
             Bound("use", "max_use", "at_least", settings.max_use, "uses a demeaning term", "use_spans"),
-            Bound("hateful", "document_use", "at_least", settings.max_document_use, "speaks hatefully as a whole"),
+            Bound(
+                "hateful",
+                "document_use",
+                "at_least",
+                settings.max_document_use,
+                "speaks hatefully as a whole",
+                "hateful_spans",
+            ),
         )
 
 

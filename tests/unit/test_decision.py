@@ -26,6 +26,7 @@ CLEAN = {
     "context.max_use": 0.0,
     "context.use_spans": [],
     "context.document_use": 0.0,
+    "context.hateful_spans": [],
 }
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from classifiers.commands import evaluate_arguments, run_evaluate, run_score, score_arguments
+from classifiers.context import LOW_NAMES
+from classifiers.context_features import MENTION_NAMES
+from classifiers.explain import explain, spoken
 from curation.errors import ConfigError
 
 LINES = [
@@ -104,16 +107,52 @@ def test_one_text_is_explained_with_verdict_reason_mention_and_evidence(capsys: 
     parser = argparse.ArgumentParser()
     score_arguments(parser)
     text = "You are a filthy faggot and I hate you."
-    code = run_score(parser.parse_args(["--ruleset", "curated", "--text", text]))
+    code = run_score(parser.parse_args(["--text", text]))  # by `curated`, when no ruleset is named
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
     assert lines[0] == "verdict: drop"
     assert lines[1].startswith("  because context.use: context.max_use 0.")
+    assert lines[1].endswith(" at 17–23: »faggot«")
+    assert lines[2].startswith("  because context.hateful: context.document_use 0.")
+    assert lines[2].endswith(" at 0–38: »You are a filthy faggot and I hate you«")
     at = lines.index("mentions:")
     assert lines[at + 1] == "  [17–23] You are a filthy »faggot« and I hate you."
     assert lines[at + 2].startswith("      slur `faggot`, target gay people: use 0.")
     assert lines[at + 3].startswith("      evidence: cue ")
     assert lines[at + 3].endswith("the passage is hostile")
+
+
+@pytest.mark.parametrize(
+    ("cue", "words"),
+    [
+        ("near_hostile", "hostile words near the term"), ("low_window_hate", "little or no: hate in its passage"),
+        ("low_read_use_logit", "the encoder does not read it as use"),
+        ("read_quotation", "the encoder reads it as quotation"),
+        ("category_slur", "its category, slur"), ("before_toxicity", "toxicity in the passage before"),
+    ],
+)  # fmt: skip
+def test_a_cue_is_said_in_words(cue: str, words: str) -> None:
+    assert spoken(cue) == words
+
+
+def test_every_cue_that_a_mention_may_carry_has_words_of_its_own() -> None:
+    cues = (*MENTION_NAMES, *LOW_NAMES, "guard_phrase", "other_language")
+    assert [cue for cue in cues if spoken(cue) == cue or "_" in spoken(cue)] == []
+
+
+def test_a_phrase_of_another_spelling_says_what_it_is_listed_under() -> None:
+    mention = {
+        "start": 5, "end": 19, "term": "kill all", "category": "violence", "role": "use", "score": 1.0,
+        "cue": "near_hostile", "quoted": False, "framed": False,
+    }  # fmt: skip
+    result = {"verdict": "keep", "reasons": [], "scores": {}, "mentions": [mention]}
+    assert list(explain(result, "They should be shot.")) == [
+        "verdict: keep",
+        "mentions:",
+        "  [5–19] They »should be shot«.",
+        "      violence (listed under `kill all`): use 1.00",
+        "      evidence: cue near_hostile (hostile words near the term), the passage was not read by the encoder",
+    ]
 
 
 def test_an_empty_text_to_explain_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

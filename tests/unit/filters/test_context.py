@@ -1,4 +1,4 @@
-"""The context filter: use has spans, a hateful document has none; both are the ruleset's to act on."""
+"""The context filter: use has its terms, a hateful document its passages; both are the ruleset's to act on."""
 
 import pyarrow as pa
 
@@ -15,10 +15,15 @@ def test_use_and_hateful_documents_are_separate_findings() -> None:
         "context.max_use": pa.array([0.93, 0.1, 0.0], pa.float32()),
         "context.document_use": pa.array([0.2, 0.7, 0.1], pa.float32()),
         "context.use_spans": pa.array(spans, SPANS),
+        "context.hateful_spans": pa.array([[], [{"start": 0, "end": 7, "label": "hateful"}], []], SPANS),
     }
     use, hateful = FILTER.judge(signals, FILTER.settings_type(), "context")
     assert (use.code, use.rows.tolist(), use.threshold) == ("context.use", [0], 0.7)
-    assert (hateful.code, hateful.rows.tolist(), hateful.spans) == ("context.hateful", [1], None)
+    assert (hateful.code, hateful.rows.tolist(), hateful.threshold) == ("context.hateful", [1], 0.6)
+    assert [finding.spans.to_pylist() for finding in (use, hateful)] == [
+        [spans[0]],
+        [[{"start": 0, "end": 7, "label": "hateful"}]],
+    ]
 
 
 def test_the_policy_is_the_rulesets() -> None:
