@@ -14,6 +14,7 @@ def audit_reward_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB.yaml", help="an audit job; with --verify a card.json")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=VALUE", help="override a setting")
     parser.add_argument("--verify", action="store_true", help="hash anew what a card was made from")
+    parser.add_argument("--pools", action="store_true", help="which human? a job of kind audit_pools")
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
 
@@ -27,6 +28,8 @@ def run_audit_reward(args: argparse.Namespace) -> int:
         found = verify_card(Path(args.job))
         print(json.dumps(found) if args.json else "\n".join(f"{name}  {value}" for name, value in found.items()))
         return 0
+    if args.pools:
+        return _pools(args)
     job = load_audit(args.job, args.set)
     print(f"auditing {job.model} → {job.output}", file=sys.stderr)
     path = audit_reward(job)
@@ -35,6 +38,18 @@ def run_audit_reward(args: argparse.Namespace) -> int:
         print(json.dumps(card))
     else:
         print(swap_table(card))
+        print(path)
+    return 0
+
+
+def _pools(args: argparse.Namespace) -> int:
+    from alignment.audits.pools import PAGE, audit_pools, load_pools_job
+
+    path = audit_pools(load_pools_job(args.job, args.set))
+    if args.json:
+        print(path.read_text(encoding="utf-8"), end="")
+    else:
+        print(path.with_name(PAGE).read_text(encoding="utf-8"))
         print(path)
     return 0
 
