@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -113,6 +114,7 @@ def run_curate(args: argparse.Namespace) -> int:
         plan = load_plan(args)
     finally:
         importing.join()
+    gc.freeze()  # what importing has made stays; looking through it took 0.2 s of 300,000 documents
     from beam_jobs.curate import curate
     from beam_jobs.progress import Progress
 

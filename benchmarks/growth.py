@@ -51,12 +51,17 @@ def measure(pool: list[str], size: int, normalise: bool) -> Point:
     shutil.rmtree(OUT, ignore_errors=True)
     write(make_documents(pool, size, seed=0), OUT / "input")
     job = OUT / "job.yaml"
-    job.write_text(
-        f"kind: curate\ninput: ['{OUT}/input/*.parquet']\noutput: {OUT}/runs\narms: [dedup_only]\n"
-        f"normalise: {str(normalise).lower()}\n"
-    )
+    job.write_text(curate_job(OUT / "input", OUT / "runs", normalise))
     cost = run([sys.executable, "-m", "curation", "curate", str(job), "--quiet"])
     return Point(size, cost)
+
+
+def curate_job(documents: Path, output: Path, normalise: bool) -> str:
+    """The job file: exact and near dedup and the rewritten arm alone."""
+    return (
+        f"kind: curate\ninput: ['{documents}/*.parquet']\noutput: {output}\narms: [dedup_only]\n"
+        f"normalise: {str(normalise).lower()}\n"
+    )
 
 
 def print_row(point: Point) -> None:
