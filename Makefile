@@ -4,7 +4,7 @@
 #   make test    install the development extras, lint, run the whole default test suite (under 15 minutes)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: trl112 experiment-smoke spark-parts flink-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
+.PHONY: trl112 ci experiment-smoke spark-parts flink-parts hdfs-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
 
 # The first interpreter between 3.11 and 3.13 that really starts (a shim on the path may not).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -12,6 +12,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 TRL_WITH_PPO ?= .venv-trl112
+INSIDE := test_an_engine_inside_its_job_server_with_workers_in_the_driver_writes_the_bytes_of_one_machine
 comma := ,
 export PYTHONUTF8 := 1
 
@@ -59,6 +60,14 @@ experiment-smoke: $(VENV)/.dev-installed
 test: $(VENV)/.dev-installed lint
 	$(BIN)/python -m pytest
 
+# `make test` with real clusters. Their parts come by package name, once a machine: up to 700 MB, two processor minutes and
+# one. Where Java, Maven or a registry is not to be had, the tests on clusters are skipped, and the summary says why. An
+# engine inside its job server is left to `make test`: the same bytes come from two nodes here.
+ci:
+	for engine in spark flink; do \
+	  timeout 900 $(MAKE) -s $$engine-parts || echo "no $$engine: its tests will be skipped" >&2; done
+	PYTEST_ADDOPTS="-rs --deselect tests/integration/test_clusters.py::$(INSIDE) $(PYTEST_ADDOPTS)" $(MAKE) test
+
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,17 +94,18 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A local Spark or Flink cluster, by package name (PyPI, Maven; Java and Maven have to be there): up to 700 MB, once.
-spark-parts flink-parts: $(VENV)/.base-installed
+spark-parts flink-parts hdfs-parts: $(VENV)/.base-installed
 	$(BIN)/python -m beam_jobs.deploy.parts $(@:-parts=)
 
 # The sample corpus on such a cluster; says whether the bytes are those of a run on one machine.
 spark-demo flink-demo: $(VENV)/.base-installed
 	$(BIN)/python -m beam_jobs.deploy.demo $(@:-demo=)
 
-# Tests that need Google's and Amazon's client libraries, in an environment of their own: with them installed, every
+# Tests that need Google's, Amazon's and HDFS's client libraries, in an environment of their own: with them installed, every
 # start of Beam takes 5 processor seconds instead of 1.
 cloud-test: | $(BIN)/python
 	test -x .venv-cloud/bin/python || $(BIN)/python -m venv .venv-cloud
 	.venv-cloud/bin/python -m pip install -q -c constraints.txt -c beam_jobs/deploy/requirements.txt \
-	  -e '.[dev,gcp,aws]' 'moto[server]==5.2.5'
-	.venv-cloud/bin/python -m pytest tests/unit/beam_jobs/test_dataflow.py tests/integration/test_object_store.py
+	  -e '.[dev,gcp,aws,hdfs]' 'moto[server]==5.2.5'
+	.venv-cloud/bin/python -m pytest tests/unit/beam_jobs/test_dataflow.py tests/integration/test_object_store.py \
+	  tests/integration/test_hdfs.py

@@ -100,6 +100,13 @@ def plan_text(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, "\n# the job with every default\n" + job])
 
 
+def _import_passes() -> None:
+    from beam_jobs.remote import IMPORTING
+
+    with IMPORTING:
+        import_module("beam_jobs.curate")
+
+
 def run_curate(args: argparse.Namespace) -> int:
     """Run the job; the run's path is the last line on stdout."""
     from beam_jobs import io, layout, remote
@@ -108,7 +115,7 @@ def run_curate(args: argparse.Namespace) -> int:
     if args.beam_options:
         remote.use_options(args.beam_options)
     # Importing Beam takes a second and holds the interpreter; hashing the inputs does not.
-    importing = threading.Thread(target=import_module, args=("beam_jobs.curate",))
+    importing = threading.Thread(target=_import_passes)
     importing.start()
     try:
         plan = load_plan(args)

@@ -1,7 +1,7 @@
 """Files, local or behind a Beam filesystem (gs://, s3://, hdfs://): matched, opened, and written once.
 
-A file appears under its final name only when it is whole: locally by a temporary name and a rename; on an object
-store by its single put, which is atomic. Nothing else in this folder opens a path.
+A file appears under its final name only when it is whole: locally and on HDFS by a temporary name and a rename; on an
+object store by its single put, which is atomic. Nothing else in this folder opens a path.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs import remote
 from beam_jobs.remote import filesystems, put, unreachable
 from curation.errors import Problem, StageError
 from curation.sources.discover import data_files, local_files, nothing_at
@@ -32,7 +33,7 @@ from curation.sources.discover import data_files, local_files, nothing_at
 # and 0.45 s in pages of 256 KB, which are as small on disk (128 KB: 0.50 s).
 PLAIN_PAGE_BYTES, PAGE_BYTES = 1 << 16, 1 << 18
 SPOOLED_BYTES = 32 << 20  # a file for a remote store waits in memory up to this size, above on disk
-TEMPORARY = ".tmp-"  # what every unfinished local file has in its name; `remove_temporaries` looks for it
+TEMPORARY = remote.TEMPORARY
 
 
 def is_local(uri: str) -> bool:
@@ -54,7 +55,7 @@ class BeamOpener:
         try:
             if is_local(uri):
                 return open(local_path(uri), "rb")  # the caller closes it
-            return cast(BinaryIO, filesystems().open(uri, compression_type="uncompressed"))
+            return cast(BinaryIO, filesystems(uri).open(uri, compression_type="uncompressed"))
         except OSError as error:
             raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error.strerror or error}")) from error
 
@@ -62,7 +63,7 @@ class BeamOpener:
         try:
             if is_local(uri):
                 return os.path.getsize(local_path(uri))
-            return int(filesystems().match([uri])[0].metadata_list[0].size_in_bytes)
+            return int(filesystems(uri).match([uri])[0].metadata_list[0].size_in_bytes)
         except (OSError, IndexError) as error:
             raise StageError(Problem("unreadable-input", f"cannot read `{uri}`: {error}")) from error
 
@@ -90,10 +91,7 @@ def match(pattern: str) -> list[str]:
     """Files that match a path, glob or URI, sorted; a local directory matches itself."""
     if is_local(pattern):
         return sorted(glob.glob(local_path(pattern), recursive=True))
-    try:
-        return sorted(found.path for found in filesystems(pattern).match([pattern])[0].metadata_list)
-    except (OSError, ValueError, AssertionError) as error:
-        raise unreachable(pattern, error) from error
+    return sorted(remote.match(pattern))
 
 
 def exists(uri: str) -> bool:
@@ -101,7 +99,7 @@ def exists(uri: str) -> bool:
     if is_local(uri):
         return os.path.exists(local_path(uri))
     try:
-        return bool(filesystems().exists(uri))
+        return bool(filesystems(uri).exists(uri))
     except (OSError, ValueError, AssertionError) as error:
         raise unreachable(uri, error) from error
 
@@ -308,7 +306,7 @@ def identities(uris: list[str]) -> list[dict[str, Any]]:
         opener = BeamOpener()
         if is_local(uri):
             return {"uri": uri, "bytes": opener.size(uri), "sha256": sha256_of(uri)}
-        checksum = filesystems().checksum(uri)
+        checksum = filesystems(uri).checksum(uri)
         return {"uri": uri, "bytes": opener.size(uri), "sha256": None, "checksum": str(checksum)}
 
     with ThreadPoolExecutor(4) as pool:  # hashlib releases the GIL
@@ -358,13 +356,13 @@ def remove_tree(uri: str) -> None:
     if is_local(uri):
         shutil.rmtree(local_path(uri), ignore_errors=True)
     elif files := match(join(uri, "**")):  # an object store knows no folders
-        filesystems().delete(files)
+        filesystems(uri).delete(files)
 
 
 def remove_temporaries(run: str) -> int:
     """Delete what killed writers left below a run; returns how many files."""
     if not is_local(run):
-        return 0
+        return remote.remove_temporaries(run)
     count = 0
     for path in Path(local_path(run)).rglob(f"*{TEMPORARY}*"):
         path.unlink(missing_ok=True)

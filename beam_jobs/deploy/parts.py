@@ -1,6 +1,7 @@
 """The parts of a local Spark or Flink: the engine's distribution and Beam's job server, found or got by package name.
 
     python -m beam_jobs.deploy.parts spark        get what is missing
+    python -m beam_jobs.deploy.parts hdfs         the same of a local HDFS, whose client jars are Spark's
     python -m beam_jobs.deploy.parts --show       say what is at hand
 
 Kept in ~/.cache/headwater (or $XDG_CACHE_HOME/headwater), so that a fresh checkout finds them again.
@@ -21,6 +22,14 @@ from beam_jobs.engines import ANY_VERSION
 from curation.errors import HeadwaterError, Problem, StageError
 
 POM = Path(__file__).with_name("job_servers") / "pom.xml"
+# HDFS's servers in one jar, for the tests; of the version whose client Spark 3.5.0 carries.
+HDFS_VERSION = "3.3.4"
+HDFS_ARTIFACT = "org.apache.hadoop:hadoop-client-minicluster"
+HDFS_JAR = Path.home().joinpath(
+    ".m2/repository/org/apache/hadoop/hadoop-client-minicluster",
+    HDFS_VERSION,
+    f"hadoop-client-minicluster-{HDFS_VERSION}.jar",
+)
 # The newest version whose parts can be joined from the runners' own artifacts; `pom.xml` names the same.
 ASSEMBLED = "2.70.0"
 
@@ -103,6 +112,14 @@ def get(parts: Parts) -> None:
             _assemble(parts)
 
 
+def get_hdfs() -> None:
+    """Get what a local HDFS needs. Raises StageError as `get`."""
+    get(SPARK)
+    if not HDFS_JAR.is_file():
+        coordinates = f"{HDFS_ARTIFACT}:{HDFS_VERSION}"
+        _call("mvn", "-B", "-q", "dependency:get", f"-Dartifact={coordinates}", "-Dtransitive=false")
+
+
 def _assemble(parts: Parts) -> None:
     folder = cache() / "assembling"
     name = parts.assembled.stem.removesuffix(f"-{ASSEMBLED}")
@@ -133,18 +150,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m beam_jobs.deploy.parts", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("engine", nargs="?", choices=sorted(ENGINES))
+    parser.add_argument("part", nargs="?", choices=[*sorted(ENGINES), "hdfs"])
     parser.add_argument("--show", action="store_true", help="say what is at hand and stop")
     args = parser.parse_args()
-    for name, parts in ENGINES.items():
-        if args.engine in (None, name):
-            try:
+    try:
+        for name, parts in ENGINES.items():
+            if args.part in (None, name):
                 if not args.show:
                     get(parts)
-            except HeadwaterError as error:
-                print(error, file=sys.stderr)
-                return error.exit_code
-            print(f"{name}: {parts.missing() or f'{parts.home}, {parts.jar}'}")
+                print(f"{name}: {parts.missing() or f'{parts.home}, {parts.jar}'}")
+        if args.part == "hdfs":
+            if not args.show:
+                get_hdfs()
+            print(f"hdfs: {HDFS_JAR if HDFS_JAR.is_file() else 'not at hand'}")
+    except HeadwaterError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     return 0
 
 

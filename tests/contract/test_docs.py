@@ -113,12 +113,15 @@ def test_the_readme_shows_how_to_begin() -> None:
     assert {"make demo", "make test"} <= set(re.findall(r"make (?:demo|test)", (REPO / "README.md").read_text()))
 
 
-def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
+def test_continuous_integration_runs_make_test_after_getting_the_clusters() -> None:
     script = REPO / ".ci" / "run"
     commands = [line for line in script.read_text(encoding="utf-8").splitlines() if not line.startswith(("#", "set "))]
 
     assert script.stat().st_mode & 0o111
-    assert commands == ['cd "$(dirname "$0")/.."', "exec make test"]
+    assert commands == ['cd "$(dirname "$0")/.."', "exec make ci"]
+    said = subprocess.run(["make", "-n", "ci"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    steps = ["beam_jobs.deploy.parts spark", "beam_jobs.deploy.parts flink", "ruff check", "mypy", "-m pytest"]
+    assert [step for line in said.splitlines() for step in steps if step in line and "uv pip" not in line] == steps
 
 
 def test_every_dependency_is_pinned() -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import command, curated, kill_a_worker_process, killed_when, markers, wait_for, worker_processes
+from clusters import (
+    RUN_TIMEOUT_S,
+    command,
+    curated,
+    kill_a_worker_process,
+    killed_when,
+    markers,
+    wait_for,
+    worker_processes,
+)
 from jobs import corpus, deal, digests
 
 from beam_jobs.deploy.clusters import CLUSTERS, FlinkCluster, SparkCluster, free_port
@@ -138,6 +150,31 @@ def test_a_job_server_of_another_version_is_refused_unless_it_is_allowed(cluster
     options = [option for option in cluster.options if not option.startswith("--experiments=")]
 
     assert refused(cluster, f"--{cluster.name}_job_server_jar={other}", options=options) == ["other-job-server"]
+
+
+def test_a_node_whose_worker_command_lacks_the_package_is_one_error_that_says_so(
+    cluster: Cluster, inputs: Path, tmp_path: Path
+) -> None:
+    """Only the nodes can know: here it passes the check beforehand, there it ends as soon as it starts."""
+    worker = tmp_path / "worker"
+    worker.write_text(
+        f'#!/bin/sh\n[ "$1" = --help ] && echo provision_endpoint && exit\nexec {sys.executable} -m no_such_package\n'
+    )
+    worker.chmod(0o755)
+    start = command(inputs, tmp_path, ["raw"], *cluster.options, "--environment_type=PROCESS")
+
+    done = subprocess.run(
+        [*start, f"--environment_config={json.dumps({'command': str(worker)})}"],
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+    )
+
+    assert done.returncode == 4, done.stderr[-3000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error[")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error[worker-died]: worker processes on a node end as soon as they start (")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_killed_driver_a_killed_worker_and_a_lost_node_leave_no_trace(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from apache_beam.io.filesystem import BeamIOError
 
-from beam_jobs import io, layout
+from beam_jobs import io, layout, remote
 from beam_jobs.config import CurateJob
 from beam_jobs.context import save_job
 from beam_jobs.measure import measure_shard, plan_tasks
@@ -50,7 +50,7 @@ class Store:
 
 @pytest.mark.parametrize("has_folders", [False, True])
 def test_a_remote_folder_is_its_data_files(monkeypatch: pytest.MonkeyPatch, has_folders: bool) -> None:
-    monkeypatch.setattr(io, "filesystems", lambda _: Store(has_folders))
+    monkeypatch.setattr(remote, "filesystems", lambda _: Store(has_folders))
     files = ["gs://b/crawl/a.jsonl.gz", "gs://b/crawl/deep/c.parquet"]
     assert io.input_files("gs://b/crawl") == files
     assert io.input_files("gs://b/crawl/") == files
@@ -76,7 +76,7 @@ def test_a_store_that_cannot_be_asked_is_no_empty_input(
         def match(self, _: list[str]) -> list[Any]:
             raise error
 
-    monkeypatch.setattr(io, "filesystems", lambda _: Closed())
+    monkeypatch.setattr(remote, "filesystems", lambda _: Closed())
     with pytest.raises(ConfigError) as caught:
         make_plan(job(tmp_path, "s3://b/x"), "job.yaml")
 
