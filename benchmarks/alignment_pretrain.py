@@ -1,4 +1,4 @@
-"""Our pretraining against transformers' Trainer: 3M parameters, rows of 256 tokens, 8 a step, fp32 and bf16."""
+"""Our pretraining against transformers' Trainer: 3M parameters, rows of 256 tokens, 8 a step."""
 
 from __future__ import annotations
 
@@ -42,13 +42,15 @@ class Case:
 
 
 def compare(options: Options) -> Iterator[Comparison]:
-    """fp32 and bf16; the same initial weights, the same rows in the same order, AdamW fused, clipped, a cosine."""
+    """fp32, bf16, compiled; the same initial weights and rows in the same order, AdamW fused, clipped, a cosine."""
     with tempfile.TemporaryDirectory() as folder:
         tokens = drawn_tokens(Path(folder) / "tokens", Case(), options)
-        for case in (Case(), replace(Case(), precision="bf16")):
+        compiled = [replace(Case(), compile=True), replace(Case(), precision="bf16", compile=True)]
+        for case in (Case(), replace(Case(), precision="bf16"), *compiled):
             one = partial(our_turn, tokens, case, options)
             other = partial(their_turn, tokens, case, options, folder)
-            yield alternate(f"pretrain {case.size} {case.precision}", PEER, one, other, options)
+            name = f"pretrain {case.size} {case.precision}{' compiled' if case.compile else ''}"
+            yield alternate(name, PEER, one, other, options)
 
 
 def drawn_tokens(folder: Path, case: Case, options: Options) -> TokenFolder:
