@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from alignment.annotators import PoolSettings
 from alignment.arms import TokensSettings
+from alignment.contamination import DecontaminateSettings
 from alignment.people import MOST_RESPONSES, PeopleSettings
 from alignment.rounds import RoundsSettings
 from alignment.stages.dpo import DpoSettings
@@ -19,7 +20,7 @@ from alignment.stages.reward import RewardSettings
 from alignment.stages.sft import SftSettings
 from curation.config import load_job_file
 from curation.errors import ConfigError, Problem, unknown_name
-from curation.settings import Settings, parse
+from curation.settings import GrownSettings, Settings, parse
 
 STAGES = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")  # in the order in which they run
 CURVE_SETTINGS: dict[str, type[Settings]] = {"sft": SftSettings, "dpo": DpoSettings, "kto": KtoSettings}
@@ -72,7 +73,14 @@ class KtoStage(Rows):
     settings: KtoSettings = KtoSettings()
 
 
-class Curve(Rows):
+class Helpfulness(Settings):
+    """What has to stay good enough for an effort to count (`effort at equal helpfulness`)."""
+
+    metric: str = Field(description="an endpoint of the curve's metrics: bits_per_byte.clean, …")
+    margin: float = Field(ge=0, description="how much worse than with no effort it may be, in its unit")
+
+
+class Curve(Rows, GrownSettings):
     """A stage repeated with more and more of its rows, each model measured: a harm over an effort.
 
     `effort`: how many preference pairs it takes to bring a harm down. `tamper`: how many toxic demonstrations it takes
@@ -85,6 +93,32 @@ class Curve(Rows):
     doses: tuple[int, ...] = Field(min_length=1, description="rows; 0 is the model it starts from")
     metrics: tuple[str, ...] = Field(min_length=1, description="of `evaluate.metrics`")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the stage")
+    helpful: Helpfulness | None = None
+    later: ClassVar[frozenset[str]] = frozenset({"helpful"})
+
+
+class Perturbation(Settings):
+    """What happens to a finished model before it is measured again: a gap between arms may show only then.
+
+    `finetune`: SFT on `rows`, one epoch unless `settings` says otherwise; harmless rows show what use erodes, harmful
+    ones are an attack. `prefix`: nothing is trained; a text of `rows` stands before every prompt. Maini 2025
+    (arXiv 2504.16980): attack success after safety tuning 1.6 against 0.7 %, after harmless fine-tuning 38.8 against
+    23.0 %.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="benign, adversarial, jailbreak, …")
+    kind: Literal["finetune", "prefix"]
+    start: tuple[str, ...] = Field(default=("sft",), min_length=1, description="the stages whose models are perturbed")
+    rows: tuple[str, ...] = Field(min_length=1, description="demonstrations; of `prefix`: rows with `text`")
+    limit: int | None = Field(default=None, ge=1)
+    metrics: tuple[str, ...] = Field(
+        min_length=1, description="of `evaluate.metrics`; of `prefix`: those that generate"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the stage `sft`")
+
+    def stage(self, start: str) -> str:
+        """The folder, and the stage's name in scores, of a perturbed model."""
+        return f"{self.name}-{start}"
 
 
 class Evaluation(Settings):
@@ -95,8 +129,10 @@ class Evaluation(Settings):
     skip_metrics: tuple[str, ...] = Field(default=(), description="named and left out, with a line that says so")
 
 
-class ExperimentJob(Settings):
+class ExperimentJob(GrownSettings):
     """One experiment. Everything but the corpus is the same in every arm."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"perturb", "decontaminate"})
 
     kind: Literal["experiment"]
     output: str
@@ -114,6 +150,10 @@ class ExperimentJob(Settings):
     kto: KtoStage | None = None
     evaluate: Evaluation | None = None
     curves: tuple[Curve, ...] = ()
+    perturb: tuple[Perturbation, ...] = ()
+    decontaminate: DecontaminateSettings | None = Field(
+        default=None, description="leave documents with evaluation items out of all arms; none: they stay"
+    )
     preregistration: str | None = Field(default=None, description="hashed into the run before training begins")
 
     @model_validator(mode="after")
@@ -133,15 +173,32 @@ class ExperimentJob(Settings):
                 raise ValueError("`ppo.people` needs `ppo.rounds`, and no `annotators`: either simulated or people")
             if self.ppo.rounds.feedback_responses > MOST_RESPONSES:
                 raise ValueError(f"people are shown at most {MOST_RESPONSES} `ppo.rounds.feedback_responses`")
-        for curve in self.curves:
-            measured = self.evaluate.metrics if self.evaluate is not None else {}
-            if curve.start not in self.stages or curve.start == "reward":
-                raise ValueError(f"curve `{curve.name}` starts from `{curve.start}`, which does not run")
-            if not set(curve.metrics) <= set(measured):
-                raise ValueError(f"curve `{curve.name}`: its metrics have to stand in `evaluate.metrics`")
+        if self.decontaminate is not None and self.corpus is None:
+            raise ValueError("`decontaminate` is about the arms of a `corpus`")
+        self._check_repeats()
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is listed twice")
         return self
+
+    def _check_repeats(self) -> None:
+        """Curves and perturbations start from what runs, and measure what is measured."""
+        measured = set(self.evaluate.metrics) if self.evaluate is not None else set()
+        for curve in self.curves:
+            if curve.start not in self.stages or curve.start == "reward":
+                raise ValueError(f"curve `{curve.name}` starts from `{curve.start}`, which does not run")
+            if not set(curve.metrics) <= measured:
+                raise ValueError(f"curve `{curve.name}`: its metrics have to stand in `evaluate.metrics`")
+            if curve.helpful is not None and curve.helpful.metric.split(".")[0] not in curve.metrics:
+                raise ValueError(f"curve `{curve.name}`: `{curve.helpful.metric}` is of none of its metrics")
+        for one in self.perturb:
+            for start in one.start:
+                if start not in self.stages or start == "reward":
+                    raise ValueError(f"perturbation `{one.name}` starts from `{start}`, which does not run")
+            if not set(one.metrics) <= measured:
+                raise ValueError(f"perturbation `{one.name}`: its metrics have to stand in `evaluate.metrics`")
+        names = [*(curve.name for curve in self.curves), *(one.name for one in self.perturb)]
+        if len(set(names)) < len(names):
+            raise ValueError("two curves or perturbations have one name")
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -183,6 +240,7 @@ def check_evaluation(job: ExperimentJob, where: str) -> Mapping[str, Settings]:
             )
         except ConfigError as error:
             problems += error.problems
+    problems += _perturbation_problems(job, where)
     for name, given in job.evaluate.metrics.items():
         place = f"{where}: evaluate.metrics.{name}"
         if name in job.evaluate.skip_metrics:
@@ -194,3 +252,30 @@ def check_evaluation(job: ExperimentJob, where: str) -> Mapping[str, Settings]:
     if problems:
         raise ConfigError(*problems)
     return typed
+
+
+def finetune_settings(one: Perturbation, where: str = "perturb") -> SftSettings:
+    """The SFT of a perturbation: one epoch where it does not say.
+
+    Raises:
+        ConfigError: wrong settings.
+    """
+    return parse(SftSettings, {"epochs": 1, **one.settings}, f"{where}.{one.name}", "stage `sft`")
+
+
+def _perturbation_problems(job: ExperimentJob, where: str) -> list[Problem]:
+    from alignment.metrics import METRICS
+
+    problems: list[Problem] = []
+    for one in job.perturb:
+        place = f"{where}: perturb.{one.name}"
+        try:
+            finetune_settings(one, f"{where}: perturb")
+        except ConfigError as error:
+            problems += error.problems
+        for name in one.metrics:
+            if one.kind == "prefix" and name in METRICS and not METRICS.get(name).generates:
+                known = ", ".join(other for other, metric in METRICS.items() if metric.generates)
+                what = f"metric `{name}` asks the model for no text, so a prefix changes nothing"
+                problems.append(Problem("no-prefix", what, f"{place}.metrics", f"of: {known}"))
+    return problems

@@ -6,6 +6,8 @@ Arms share most of their texts, so a text is hashed to a number where it is met,
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from alignment.slots import ArmDocuments
-from curation.errors import DataContractError, Problem
+from curation.errors import ConfigError, DataContractError, Problem
 from curation.finished_run import FinishedRun
 
 BATCH = 4096  # documents read at a time
@@ -44,11 +46,14 @@ class Corpus:
                             yield text
 
 
-def read_corpus(run: FinishedRun, arms: Sequence[str]) -> Corpus:
+def read_corpus(run: FinishedRun, arms: Sequence[str], topic: Sequence[str] = ()) -> Corpus:
     """Read and check the shards of `arms`.
 
+    Args:
+        topic: metadata fields, the first that a document has is its topic; none: topics are not read.
+
     Raises:
-        ConfigError: the run has no such arm.
+        ConfigError: the run has no such arm, or a document has none of the fields of `topic`.
         DataContractError: a shard is not the one the manifest lists, or holds another number of documents.
     """
     numbers: dict[bytes, int] = {}
@@ -59,12 +64,16 @@ def read_corpus(run: FinishedRun, arms: Sequence[str]) -> Corpus:
         doc_ids: list[str] = []
         sources: list[str] = []
         texts: list[int] = []
+        topics: list[str | None] = []
+        columns = ["doc_id", "text", "source", *(["metadata"] if topic else [])]
         for path, listed in zip(_shards(run, arm), run.manifest["arms"][arm]["shards"], strict=True):
             _check(path, listed)
             before = len(doc_ids)
-            for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=["doc_id", "text", "source"]):
+            for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=columns):
                 doc_ids += batch["doc_id"].to_pylist()
                 sources += batch["source"].to_pylist()
+                if topic:
+                    topics += [topic_of(metadata, topic) for metadata in batch["metadata"].to_pylist()]
                 for text in batch["text"].to_pylist():
                     number = numbers.setdefault(_key(text), len(bytes_of))
                     if number == len(bytes_of):
@@ -77,18 +86,42 @@ def read_corpus(run: FinishedRun, arms: Sequence[str]) -> Corpus:
                 raise DataContractError(
                     Problem("other-count", found_here, str(path), f"{listed['documents']:,}, as the manifest says")
                 )
-        found[arm] = ArmDocuments(doc_ids, np.array(texts, np.int64), sources)
+        _check_topics(arm, sources, topics, topic)
+        named = [name or "" for name in topics]
+        found[arm] = ArmDocuments(doc_ids, np.array(texts, np.int64), sources, named)
     return Corpus(run, found, bytes_of, frozenset(blank))
+
+
+def topic_of(metadata: str | None, fields: Sequence[str]) -> str | None:
+    """`field=value` of the first of `fields` that a document's metadata (a JSON object) has; None: it has none."""
+    given = json.loads(metadata) if metadata else {}
+    return next((f"{name}={given[name]}" for name in fields if given.get(name) not in (None, "")), None)
+
+
+def _check_topics(arm: str, sources: Sequence[str], topics: Sequence[str | None], fields: Sequence[str]) -> None:
+    without = Counter(source for source, name in zip(sources, topics, strict=False) if name is None)
+    if without:
+        per_source = ", ".join(f"{source} {count:,}" for source, count in sorted(without.items()))
+        message = f"{without.total():,} of {len(topics):,} documents of arm `{arm}` have no topic ({per_source})"
+        expected = f"one of {', '.join(fields)} in the metadata of every document"
+        hint = "name a field that every source has in `tokens.topic`, or replace by `same_source`"
+        raise ConfigError(Problem("no-topic", message, "tokens.topic", expected, hint))
 
 
 def duplicates(run: FinishedRun) -> set[str]:
     """Ids of documents that have an exact or near copy in the run."""
-    found: set[str] = set()
+    copies = originals(run)
+    return {*copies, *copies.values()}
+
+
+def originals(run: FinishedRun) -> dict[str, str]:
+    """Id of every exact or near copy → id of the document that it is a copy of."""
+    found: dict[str, str] = {}
     for shard in range(run.shards):
         path = Path(run.path) / f"duplicates/part-{shard:05d}.parquet"
         if path.is_file():
             table = pq.read_table(path, columns=["doc_id", "duplicate_of"])
-            found.update(table["doc_id"].to_pylist(), table["duplicate_of"].to_pylist())
+            found.update(zip(table["doc_id"].to_pylist(), table["duplicate_of"].to_pylist(), strict=True))
     return found
 
 

@@ -3,8 +3,8 @@
     RUN/tokens/<seed>/                    what `arms.py` makes, in lockstep for all arms
     RUN/<arm>/<seed>/<stage>/             a model directory with `stage.json`, `metrics.jsonl` and `rows.jsonl.zst`
     RUN/<arm>/<seed>/<stage>/scores.jsonl.zst, evaluation.json
-    RUN/<arm>/<seed>/<curve>-<dose>/       a stage repeated with so many rows; its points in `<start>/curves.jsonl`
-    RUN/experiment.json                   the resolved job and its fingerprint
+    RUN/<arm>/<seed>/<name>-<…>/           curves and perturbations (`repeats.py`)
+    RUN/experiment.json                   the resolved job, the hash of its plan, what was decontaminated
 
 Arms are the inner loop: after each seed all arms stand at the same point, so an experiment that is cut short is paired.
 Several processes may run the same job at once: each takes cells that no other works on (`claims.py`).
@@ -15,27 +15,23 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from alignment.annotators import Pool
-from alignment.arms import arm_tokens
+from alignment.arms import arm_names, arm_tokens
+from alignment.cell import Cell, evaluate
 from alignment.claims import claim
-from alignment.config import CURVE_SETTINGS, GIVEN, Curve, ExperimentJob, check_evaluation
-from alignment.curves import FILE as CURVES
-from alignment.curves import CurvePoint, write_curves
-from alignment.generations import FILE as GENERATIONS
-from alignment.generations import write_generations
-from alignment.item_scores import EVALUATION, read_metrics, write_evaluation
+from alignment.config import GIVEN, ExperimentJob, check_evaluation
 from alignment.json_rows import write_text
-from alignment.judge_cards import FILE as JUDGES
 from alignment.model import read_json
 from alignment.people import People, WaitingForPeopleError, gather
 from alignment.preference_rows import Comparison, Prompt
 from alignment.preferences import read_comparisons, read_demonstrations, read_judged, read_preferences, write_rows
 from alignment.preregistration import register
 from alignment.prompts import read_prompts
+from alignment.repeats import perturb, trace
 from alignment.rounds import RoundsSettings, data_halves, rounds
 from alignment.stage import StageResult
 from alignment.stages.dpo import dpo
@@ -45,36 +41,13 @@ from alignment.stages.pretrain import pretrain
 from alignment.stages.reward import reward
 from alignment.stages.sft import sft
 from curation.errors import ConfigError, Problem
+from curation.filters.decontamination import DecontaminationSettings
 from curation.fingerprint import fingerprint
 from curation.finished_run import load_run
-from curation.settings import Settings, parse
+from curation.settings import Settings
 
 JOB = "experiment.json"
 PEOPLE = "people"  # RUN/people: what people are asked, and what they answered
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One arm with one seed."""
-
-    job: ExperimentJob
-    run: Path
-    arm: str
-    seed: int
-
-    def folder(self, stage: str) -> Path:
-        return self.run / self.arm / str(self.seed) / stage
-
-    @property
-    def base(self) -> Path | str:
-        """What SFT starts from."""
-        return self.folder("pretrain") if self.job.model is None else self.job.model
-
-    @property
-    def policy(self) -> Path | str:
-        """What preference stages start from: the SFT model, or the base where there is no SFT."""
-        return self.folder("sft") if self.job.sft is not None else self.base
 
 
 def run_folder(job: ExperimentJob) -> Path:
@@ -102,17 +75,17 @@ def run_experiment(job: ExperimentJob) -> Path:
     """
     run = run_folder(job)
     metrics = check_evaluation(job, "evaluate") if job.evaluate is not None else {}
-    check_inputs(job)
-    record = json.loads(job.model_dump_json())
+    check_inputs(job, metrics)
     with claim(run):
-        if job.preregistration is not None:
-            record["preregistration_sha256"] = register(Path(job.preregistration), run)
-        write_text(run / JOB, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        plan = None if job.preregistration is None else register(Path(job.preregistration), run)
+        write_record(job, run, plan)
     waiting: list[Problem] = []
     # Cells that another process works on come last: by then it has finished, or died and left them to this one.
     busy = [cell for cell in cells(job, run) if not _finish_or_wait(cell, metrics, False, waiting)]
     for cell in busy:
         _finish_or_wait(cell, metrics, True, waiting)
+    with claim(run):
+        write_record(job, run, plan)
     if waiting:
         raise gather(waiting, run / PEOPLE)
     return run
@@ -142,31 +115,69 @@ def _finish(cell: Cell, metrics: Mapping[str, Settings], wait: bool) -> bool:
                 evaluate(cell, stage, metrics)
         for curve in job.curves:
             trace(cell, curve, metrics)
+        for one in job.perturb:
+            perturb(cell, one, metrics)
     return True
+
+
+def write_record(job: ExperimentJob, run: Path, plan: str | None) -> None:
+    """`experiment.json`: the resolved job, the sha256 of its plan, and what was decontaminated so far, arm by arm."""
+    record = json.loads(job.model_dump_json())
+    if plan is not None:
+        record["preregistration_sha256"] = plan
+    if job.decontaminate is not None:
+        laid = sorted(run.glob(f"tokens/{job.seeds[0]}/*/tokens.json"))  # documents and items are those of every seed
+        found = {path.parent.name: read_json(path).get("contamination") for path in laid}
+        record["decontaminated"] = {arm: counts for arm, counts in found.items() if counts is not None}
+    write_text(run / JOB, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def cells(job: ExperimentJob, run: Path) -> Iterator[Cell]:
     """Arms of the first seed, arms of the second, …"""
-    names = [GIVEN] if job.corpus is None else list(job.arms or load_run(job.corpus).manifest["arm_order"])
+    names = [GIVEN] if job.corpus is None else arm_names(load_run(job.corpus), job.tokens, job.arms)
     for seed in job.seeds:
         for arm in names:
             yield Cell(job, run, arm, seed)
 
 
-def check_inputs(job: ExperimentJob) -> None:
-    """Every file of rows is there, before anything is trained.
+def check_inputs(job: ExperimentJob, metrics: Mapping[str, Settings]) -> None:
+    """Every file of rows and of every metric that is not skipped is there, before anything is trained.
 
     Raises:
-        ConfigError: all that are not.
+        ConfigError: all that are not; those of metrics with how to get them.
     """
+    from alignment.metrics import METRICS
+
     problems = []
-    for stage in job.stages:
-        given = getattr(job, stage)
-        for path in getattr(given, "rows", ()):
+    given = [(f"{stage}.rows", getattr(getattr(job, stage), "rows", ())) for stage in job.stages]
+    given += [(f"curves.{curve.name}.rows", curve.rows) for curve in job.curves]
+    given += [(f"perturb.{one.name}.rows", one.rows) for one in job.perturb]
+    for where, paths in given:
+        for path in paths:
             if not Path(path).is_file():
-                problems.append(Problem("no-rows", f"there is no file `{path}`", f"{stage}.rows"))
+                problems.append(Problem("no-rows", f"there is no file `{path}`", where))
+    for name, settings in metrics.items():
+        try:
+            METRICS.get(name).check_files(settings)
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(*problems)
+
+
+def evaluation_items(job: ExperimentJob) -> DecontaminationSettings | None:
+    """What no arm may contain: the items of every metric that is measured, and the files that the job names.
+
+    Raises:
+        ConfigError: a file is not there.
+    """
+    from alignment.metrics import METRICS
+
+    if job.decontaminate is None:
+        return None
+    metrics = check_evaluation(job, "evaluate") if job.evaluate is not None else {}
+    files = [path for name, given in metrics.items() for path, _ in METRICS.get(name).item_files(given)]
+    return job.decontaminate.over(files)
 
 
 def results(run: Path) -> list[StageResult]:
@@ -174,87 +185,19 @@ def results(run: Path) -> list[StageResult]:
     return [StageResult(**read_json(path)) for path in sorted(run.glob("*/*/*/stage.json"))]
 
 
-def evaluate(cell: Cell, stage: str, metrics: Mapping[str, Settings]) -> None:
-    """Measure the model of a stage, unless it was measured with these settings already."""
-    from alignment.metrics import METRICS
-    from alignment.metrics.language_model import LanguageModel
-
-    folder = cell.folder(stage)
-    weights = read_json(folder / "stage.json")["weights_sha256"]
-    plain = {name: json.loads(given.model_dump_json()) for name, given in metrics.items()}
-    mark = fingerprint({"weights": weights, "metrics": plain})
-    done = folder / "evaluation.fingerprint"
-    if done.is_file() and done.read_text(encoding="ascii").strip() == mark and (folder / EVALUATION).is_file():
-        return
-    model = LanguageModel.load(folder)
-    scores: dict[str, Sequence[Any]] = {}
-    endpoints: dict[str, tuple[str, bool | None]] = {}
-    for name, given in metrics.items():
-        metric = METRICS.get(name)
-        scores |= metric.measure(model, given)
-        endpoints |= {endpoint.name: (endpoint.unit, endpoint.higher_is_better) for endpoint in metric.endpoints}
-    write_evaluation(folder, cell.arm, cell.seed, stage, scores, endpoints)
-    if model.generations:
-        write_generations(folder / GENERATIONS, model.generations)
-    if model.judges:
-        write_text(cell.run / JUDGES, json.dumps({"judges": list(model.judges.values())}, indent=1) + "\n")
-    write_text(done, mark + "\n")
-    print(f"{cell.arm}/{cell.seed}/{stage}: {len(scores)} endpoints measured", file=sys.stderr)
-
-
-def trace(cell: Cell, curve: Curve, metrics: Mapping[str, Settings]) -> None:
-    """Repeat a stage with each dose of its rows, measure every model, and write the points beside the last one."""
-    wanted = {name: metrics[name] for name in curve.metrics if name in metrics}
-    settings = parse(CURVE_SETTINGS[curve.stage], curve.settings, f"curves.{curve.name}", f"stage `{curve.stage}`")
-    points = []
-    for dose in sorted(set(curve.doses)):
-        stage = f"{curve.name}-{dose}" if dose else curve.start
-        if dose:
-            _dose(cell, curve, dose, settings, cell.folder(stage))
-        evaluate(cell, stage, wanted if dose else metrics)
-        points += [
-            CurvePoint(cell.arm, cell.seed, curve.name, float(dose), "rows", metric.name, metric.value)
-            for metric in read_metrics(cell.folder(stage) / EVALUATION)
-            if metric.value is not None and metric.name.split(".")[0] in wanted
-        ]
-    write_curves(cell.folder(curve.start) / f"curves-{curve.name}.jsonl", points)
-    files = sorted(cell.folder(curve.start).glob("curves-*.jsonl"))
-    write_text(cell.folder(curve.start) / CURVES, "".join(file.read_text(encoding="utf-8") for file in files))
-
-
-def _dose(cell: Cell, curve: Curve, dose: int, settings: Any, out: Path) -> StageResult:
-    start, arm = cell.folder(curve.start), cell.arm
-    if curve.stage == "sft":
-        return sft(settings, start, _first(read_demonstrations(*curve.rows), dose, curve), out, cell.seed, arm=arm)
-    if curve.stage == "dpo":
-        return dpo(settings, start, _first(read_preferences(*curve.rows), dose, curve), out, cell.seed, arm=arm)
-    return kto(settings, start, _first(read_judged(*curve.rows), dose, curve), out, cell.seed, arm=arm)
-
-
-def _first(rows: Sequence[R], dose: int, curve: Curve) -> Sequence[R]:
-    """The first `dose` rows.
-
-    Raises:
-        ConfigError: there are not so many.
-    """
-    if dose > len(rows):
-        expected = f"at most {len(rows)}, the rows of its files"
-        raise ConfigError(Problem("dose-too-large", f"a dose of {dose} rows", f"curves.{curve.name}.doses", expected))
-    return rows[:dose]
-
-
 def _pretrain(cell: Cell) -> StageResult:
     job, folder = cell.job, cell.run / "tokens"
     assert job.pretrain is not None
     assert job.corpus is not None
     # One tokenizer for all seeds: the first seed's, so that bits and lengths of two seeds are of the same units.
-    given = job.tokenizer
+    given, arms, items = job.tokenizer, job.arms or None, evaluation_items(job)
     for seed in dict.fromkeys((job.seeds[0], cell.seed)):
         with claim(folder / str(seed)):
-            folders = arm_tokens(job.corpus, folder / str(seed), job.tokens, seed, job.arms or None, given)
+            folders = arm_tokens(job.corpus, folder / str(seed), job.tokens, seed, arms, given, items)
         given = given or str(folder / str(seed) / "tokenizer")
-    tokens, tokenizer = folders[cell.arm].path, folder / str(cell.seed) / "tokenizer"
-    return pretrain(job.pretrain, tokens, cell.folder("pretrain"), cell.seed, tokenizer, arm=cell.arm)
+    tokens = folders[cell.arm]
+    tokenizer = folder / str(cell.seed) / tokens.facts.get("tokenizer", "tokenizer")
+    return pretrain(job.pretrain, tokens.path, cell.folder("pretrain"), cell.seed, tokenizer, arm=cell.arm)
 
 
 def _sft(cell: Cell) -> StageResult:

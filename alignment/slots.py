@@ -33,6 +33,7 @@ class ArmDocuments:
     doc_ids: Sequence[str]
     texts: I64  # (documents,) number of each one's text among all distinct texts
     sources: Sequence[str]
+    topics: Sequence[str] = ()  # empty: they were not read
 
 
 @dataclass(frozen=True)
@@ -138,22 +139,29 @@ class Pool:
     lengths: I64  # (documents,) tokens of each
     seed: int
     slot_sources: Sequence[str] | None = None  # draw from the source of the slot's document; None: from all sources
+    slot_topics: Sequence[str] | None = None  # before that, from its topic
     used: dict[int, int] = field(default_factory=dict)  # document → how often it was given out
     cut: int = 0  # tokens of given-out documents that did not fit
+    off_topic: int = 0  # tokens filled from a slot's source or from all, for its topic has no document in this arm
     _lines: dict[str | None, _Line] = field(default_factory=dict)
+    _topics: dict[str, _Line] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rank = _ranks(self.documents.doc_ids, derive_seed(self.seed, "tokens", "replacement"))
         order = sorted(range(len(rank)), key=lambda number: (rank[number], self.documents.doc_ids[number], number))
-        by_source: dict[str, list[int]] = {}
-        for number in order:
-            by_source.setdefault(self.documents.sources[number], []).append(number)
-        self._lines = {None: _Line(order), **{source: _Line(numbers) for source, numbers in by_source.items()}}
+        self._lines = {None: _Line(order)}
+        self._lines.update(_lines_of(order, self.documents.sources))
+        if self.slot_topics is not None:
+            self._topics = _lines_of(order, self.documents.topics)
 
     def fill(self, slot: int, room: int) -> Iterator[Piece]:
         """Pieces of `room` tokens in all; from all sources when the slot's own has no document in this arm."""
         source = self.slot_sources[slot] if self.slot_sources is not None else None
         line = self._lines.get(source) or self._lines[None]
+        if self.slot_topics is not None:
+            same = self._topics.get(self.slot_topics[slot])
+            self.off_topic += room if same is None else 0
+            line = same or line
         while room >= SHORT_GAP:
             number = line.best(room, self.lengths)
             tokens = min(room, int(self.lengths[number]))
@@ -183,6 +191,14 @@ class _Line:
         enough = np.flatnonzero(here >= room)
         at = int(enough[np.argmin(here[enough])]) if len(enough) else int(np.argmax(here))
         return self._window.pop(at)
+
+
+def _lines_of(order: Sequence[int], labels: Sequence[str]) -> dict[str, _Line]:
+    """Label → a queue of the documents that have it."""
+    found: dict[str, list[int]] = {}
+    for number in order:
+        found.setdefault(labels[number], []).append(number)
+    return {label: _Line(numbers) for label, numbers in found.items()}
 
 
 def _ranks(doc_ids: Sequence[str], seed: int) -> list[int]:

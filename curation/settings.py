@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from curation.errors import ConfigError, Problem, did_you_mean
 
@@ -14,6 +14,22 @@ class Settings(BaseModel):
     """Base class of job files, filter settings and rulesets. Defaults live in the subclass beside their source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class GrownSettings(Settings):
+    """Settings that got fields after runs had been made with them.
+
+    Such a field is not written out while it has its default: the fingerprints of those runs stay what they were.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        fields = type(self).model_fields
+        unused = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in found.items() if name not in unused}
 
 
 S = TypeVar("S", bound=Settings)

@@ -74,6 +74,11 @@ def rude(dice: random.Random, count: int) -> Rows:
     return [{"prompt": question(dice)[0], "response": insult(dice)} for _ in range(count)]
 
 
+def prefixes(dice: random.Random, count: int) -> Rows:
+    """Two insults each, to stand before a prompt: an attack that needs no training."""
+    return [{"id": f"x{k}", "text": f"{insult(dice)} {insult(dice)}"} for k in range(count)]
+
+
 def labelled(dice: random.Random, count: int) -> Rows:
     """Texts for a judge to learn from."""
     return [
@@ -111,6 +116,7 @@ FILES = {
     "pairs": (pairs, 240),
     "judged": (judged, 240),
     "rude": (rude, 120),
+    "prefixes": (prefixes, 8),
     "judge_rows": (labelled, 300),
     "openings": (openings, 24),
     "documents": (documents, 24),

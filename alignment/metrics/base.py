@@ -48,6 +48,33 @@ class MetricDefinition:
     measure: Callable[[LanguageModel, Any], Scores]
     data: Mapping[str, str] = field(default_factory=dict)  # settings field → where to get such a file
     questions: Callable[[Any], Sequence[Any]] | None = None  # settings → its items, of a multiple-choice metric
+    generates: bool = False  # lets the model write, so that a prefix before its prompts can matter
+    more_files: Callable[[Any], Sequence[tuple[str, str]]] | None = None  # settings → (path, how to get it), not items
+
+    def item_files(self, settings: Any) -> list[tuple[str, str]]:
+        """(path, how to get it) of every file of evaluation items that the settings name."""
+        found = []
+        for field_name, how in self.data.items():
+            given = getattr(settings, field_name)
+            paths = given.values() if isinstance(given, Mapping) else [given]
+            found += [(str(path), how) for path in paths if path is not None]
+        return found
+
+    def check_files(self, settings: Any) -> None:
+        """Every file is there.
+
+        Raises:
+            ConfigError: all that are not, each with how to get it.
+        """
+        problems: list[Problem] = []
+        more = [] if self.more_files is None else self.more_files(settings)
+        for path, how in (*self.item_files(settings), *more):
+            try:
+                data_file(path, self.name, how)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
 
 
 METRICS: Registry[MetricDefinition] = Registry("metric")

@@ -23,6 +23,7 @@ from curation.errors import DataContractError, Problem
 from curation.settings import Settings
 
 HOW = "JSONL with `id` and `text` or `prompt`: what is to be continued"
+VAD = "the NRC VAD lexicon, tab-separated: word, valence, arousal, dominance"
 EMOTIONS = "GoEmotions as JSONL with `text`, `label`, `split`"
 POSITIVE = frozenset(
     (
@@ -60,6 +61,11 @@ class EmotionSettings(Settings):
     seed: int = 0
 
 
+def judged_by(settings: EmotionSettings) -> list[tuple[str, str]]:
+    """The labelled emotions, and the lexicon where there is one."""
+    return [(settings.emotions, EMOTIONS), *([(settings.vad, VAD)] if settings.vad else [])]
+
+
 @lru_cache(maxsize=2)
 def emotion_classifier(path: str) -> LinearText:
     """Fitted from rows of the training split with one label."""
@@ -75,7 +81,7 @@ def load_arousal(path: str) -> dict[str, float]:
         DataContractError: a line has fewer than three columns or no number.
     """
     found = {}
-    with data_file(path, "emotion", "the NRC VAD lexicon").open(encoding="utf-8", newline="") as stream:
+    with data_file(path, "emotion", VAD).open(encoding="utf-8", newline="") as stream:
         for number, cells in enumerate(csv.reader(stream, delimiter="\t"), 1):
             if number == 1 and cells[:1] in (["Word"], ["word"], ["term"]):
                 continue
@@ -137,6 +143,8 @@ METRICS.add(
         ENDPOINTS,
         EmotionSettings,
         measure,
-        {"data": HOW, "emotions": EMOTIONS},
+        {"data": HOW},
+        generates=True,
+        more_files=judged_by,
     ),
 )

@@ -40,6 +40,13 @@ class JudgeSettings(Settings):
     lexicon: str | None = Field(default=None, description="lexicon: JSONL with `term` and `severity` or `label`")
     checkpoint: str | None = Field(default=None, description="detoxify: a local checkpoint; none: the hub's")
 
+    def files(self, root: Path) -> list[tuple[str, str]]:
+        """(path, what it is) of what this judge reads."""
+        found = [(str(root / one.path), f"what judge `{self.name}` learns from or is tested on") for one in self.sets]
+        if self.lexicon is not None:
+            found.append((str(root / self.lexicon), f"the word list of judge `{self.name}`"))
+        return found
+
 
 class Judge(Protocol):
     """Scores texts in [0, 1]; 0.5 and above counts as toxic."""

@@ -21,9 +21,11 @@ from alignment.generations import Generation
 from alignment.metrics.decoding import continuations
 from alignment.model import load_model, positions
 from alignment.rows import prompt_ids
+from alignment.tagged import tag_ids
 from curation.errors import ConfigError, DataContractError, Problem
-from curation.seeding import derive_seed
+from curation.seeding import derive_seed, unit_hash
 
+PREFIXES = 11  # seed of the draw of a prompt's prefix
 BATCH_TOKENS = 4096  # logits of 50k words in fp32 take 0.8 GB
 DRAWN_TOKENS = 16_384  # of continuations drawn together: some 400 short ones, whose logits take 80 MB with 50k words
 
@@ -63,6 +65,8 @@ class LanguageModel:
         self.bos = bos
         self.generations: list[Generation] = []  # what metrics let it write, to be looked at
         self.judges: dict[str, dict[str, object]] = {}  # who judged that
+        self.prefixes: tuple[str, ...] = ()  # of which one stands before every prompt that is continued or answered
+        self.never = tag_ids(tokenizer)  # ids that are not sampled: the tags of conditional training
 
     @classmethod
     def load(cls, folder: str | Path, bos: bool = True) -> LanguageModel:
@@ -164,12 +168,19 @@ class LanguageModel:
     @torch.inference_mode()
     def sample(self, prompts: Sequence[str], k: int, seed: int, how: Sampling = Sampling()) -> list[list[str]]:
         """`k` continuations of each prompt. They depend on the seed, the prompts and k, not on what ran before."""
-        return self._draw([([self.start] if self.bos else []) + self.ids(prompt) for prompt in prompts], k, seed, how)
+        begin = [self.start] if self.bos else []
+        return self._draw([begin + self.ids(self.prefixed(prompt)) for prompt in prompts], k, seed, how)
 
     @torch.inference_mode()
     def answer(self, prompts: Sequence[str], k: int, seed: int, how: Sampling = Sampling()) -> list[list[str]]:
         """`k` answers to each prompt, asked through the tokenizer's chat template."""
-        return self._draw([prompt_ids(self.tokenizer, prompt) for prompt in prompts], k, seed, how)
+        return self._draw([prompt_ids(self.tokenizer, self.prefixed(prompt)) for prompt in prompts], k, seed, how)
+
+    def prefixed(self, prompt: str) -> str:
+        """The prompt after one of the prefixes, the same one for every model: drawn by the prompt's hash."""
+        if not self.prefixes:
+            return prompt
+        return self.prefixes[int(unit_hash(prompt, PREFIXES) * len(self.prefixes))] + prompt
 
     def _draw(self, rows: Sequence[list[int]], k: int, seed: int, how: Sampling) -> list[list[str]]:
         encoded = [ids[-(self.context - how.new_tokens) :] or [self.start] for ids in rows]
@@ -193,7 +204,7 @@ class LanguageModel:
             mask[at, width - len(row) :] = True
         drawn = continuations(
             self.model, ids.to(self.where), mask.to(self.where), k,
-            how.new_tokens, how.temperature, how.top_p, self._ends(),
+            how.new_tokens, how.temperature, how.top_p, self._ends(), self.never,
         )  # fmt: skip
         texts: list[str] = self.tokenizer.batch_decode(drawn, skip_special_tokens=True)
         return texts

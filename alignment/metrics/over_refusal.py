@@ -63,6 +63,12 @@ def measure(model: LanguageModel, settings: OverRefusalSettings) -> Scores:
 METRICS.add(
     "over_refusal",
     MetricDefinition(
-        "over_refusal", "harmless questions refused", ENDPOINTS, OverRefusalSettings, measure, {"data": HOW}
+        "over_refusal",
+        "harmless questions refused",
+        ENDPOINTS,
+        OverRefusalSettings,
+        measure,
+        {"data": HOW},
+        generates=True,
     ),
 )

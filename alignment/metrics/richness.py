@@ -66,5 +66,13 @@ def score_texts(names: list[str], generated: list[list[str]]) -> Scores:
 
 METRICS.add(
     "richness",
-    MetricDefinition("richness", "how varied generations are", ENDPOINTS, RichnessSettings, measure, {"data": HOW}),
+    MetricDefinition(
+        "richness",
+        "how varied generations are",
+        ENDPOINTS,
+        RichnessSettings,
+        measure,
+        {"data": HOW},
+        generates=True,
+    ),
 )

@@ -51,6 +51,11 @@ class ToxicitySettings(Settings):
     seed: int = 0
 
 
+def judged_by(settings: ToxicitySettings) -> list[tuple[str, str]]:
+    """The files that the judges learn from and are tested on."""
+    return [(path, how) for judge in settings.judges for path, how in judge.files(Path(settings.root))]
+
+
 def judge_card(judge: Judge) -> dict[str, object]:
     """What `judges.json` of a run says of a judge."""
     labelled = None if judge.labelled is None else asdict(judge.labelled)
@@ -106,6 +111,13 @@ def measure(model: LanguageModel, settings: ToxicitySettings) -> Scores:
 METRICS.add(
     "toxicity",
     MetricDefinition(
-        "toxicity", "of k continuations a prompt, by judges", ENDPOINTS, ToxicitySettings, measure, {"data": HOW}
+        "toxicity",
+        "of k continuations a prompt, by judges",
+        ENDPOINTS,
+        ToxicitySettings,
+        measure,
+        {"data": HOW},
+        generates=True,
+        more_files=judged_by,
     ),
 )

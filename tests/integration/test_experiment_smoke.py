@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_arms_and_seeds_went_through_all_stages_and_doses(run: Path) -> None:
     names = {"pretrain", "sft", "reward", "reward_held_out", "ppo", "dpo", "kto"}
-    doses = {"effort-32", "effort-128", "tamper-24", "tamper-96"}
+    doses = {"effort-32", "effort-128", "tamper-24", "tamper-96", "benign-dpo"}
     found = {(r.arm, r.seed, Path(r.path).name): r for r in results(run)}
 
     assert set(found) == {(a, s, n) for a in ("raw", "curated") for s in (1, 2) for n in names | doses}
