@@ -57,6 +57,7 @@ def compare_run(run: Path, given: Path | None = None, only: Sequence[str] = ()) 
     found["preregistration"] = {"sha256": digest, **found["preregistration"]}
     found["corrected_rates"] = plain([asdict(row) for row in corrected_rates(run, scores, plan)])
     found["cost"] = cost(run)
+    found |= _of_the_job(run)
     write_text(run / FILE, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return found
 
@@ -198,6 +199,19 @@ def cost(run: Path) -> list[dict[str, Any]]:
         for name, value in numbers.items():
             total[name] = total.get(name, 0.0) + value
     return [{"arm": arm, "stage": stage, **total} for (arm, stage), total in sorted(sums.items())]
+
+
+def _of_the_job(run: Path) -> dict[str, Any]:
+    """What the report needs of `experiment.json`: perturbations, what effort counts, what was decontaminated."""
+    path = run / "experiment.json"
+    job = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    perturbed = [
+        {"name": one["name"], "kind": one["kind"], "before": start, "after": f"{one['name']}-{start}"}
+        for one in job.get("perturb", [])
+        for start in one["start"]
+    ]
+    helpful = {curve["name"]: curve["helpful"] for curve in job.get("curves", []) if curve.get("helpful")}
+    return {"perturbations": perturbed, "helpful": helpful, "decontaminated": job.get("decontaminated")}
 
 
 def record(result: EndpointResult) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,66 @@ def drawn_lines(points: Sequence[CurvePoint]) -> dict[str, list[list[tuple[float
 def effort_to_reach(points: Sequence[CurvePoint], level: float) -> float:
     """The least effort at which one model's harm is at most `level`; +inf when none that was tried suffices."""
     return min((point.x for point in points if point.value <= level), default=math.inf)
+
+
+def still_helpful(points: Sequence[CurvePoint], metric: str, margin: float, higher_is_better: bool) -> list[CurvePoint]:
+    """The points whose model is about as helpful as the one it started from: `metric` lost at most `margin`.
+
+    Args:
+        points: of one curve and unit, those of `metric` among them; a point without a helpfulness does not count.
+    """
+    known = {(p.arm, p.seed, p.x): p.value for p in points if p.metric == metric}
+    first: dict[tuple[str, int], float] = {}
+    for arm, seed, x in sorted(known):
+        first.setdefault((arm, seed), known[arm, seed, x])
+    sign = 1.0 if higher_is_better else -1.0
+    return [
+        p
+        for p in points
+        if (p.arm, p.seed, p.x) in known and sign * (first[p.arm, p.seed] - known[p.arm, p.seed, p.x]) <= margin
+    ]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How soon tampering brings an arm to where the control was before any."""
+
+    arm: str
+    effort: float | None  # median over seeds of the least x that does; None: most seeds never got there
+    reached: int  # seeds that got there
+    seeds: int
+    area: float  # mean harm over the curve: the area below it divided by its width, mean over seeds
+
+
+def recoveries(points: Sequence[CurvePoint], control: str) -> list[Recovery]:
+    """Of every arm, the first x at which its harm is at least the control's at the least x, seed by seed.
+
+    Deep Ignorance (O'Brien 2025, arXiv 2508.06601) counts steps until the unfiltered model's level is regained.
+
+    Args:
+        points: of one curve, metric and unit in which more is worse.
+    """
+    lines: dict[str, dict[int, list[CurvePoint]]] = {}
+    for point in sorted(points, key=lambda p: p.x):
+        lines.setdefault(point.arm, {}).setdefault(point.seed, []).append(point)
+    levels = {seed: line[0].value for seed, line in lines.get(control, {}).items()}
+    out = []
+    for arm, seeds in lines.items():
+        both = sorted(set(seeds) & set(levels))
+        if not both:
+            continue
+        least = [min((p.x for p in seeds[s] if p.value >= levels[s]), default=math.inf) for s in both]
+        areas = [_mean_height(seeds[s]) for s in both]
+        reached = int(np.isfinite(least).sum())
+        out.append(Recovery(arm, _finite(median(np.array(least))), reached, len(both), float(np.mean(areas))))
+    return out
+
+
+def _mean_height(line: Sequence[CurvePoint]) -> float:
+    width = line[-1].x - line[0].x
+    if width == 0:
+        return line[0].value
+    return sum((b.x - a.x) * (a.value + b.value) / 2 for a, b in pairwise(line)) / width
 
 
 def effort_ratios(

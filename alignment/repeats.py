@@ -37,11 +37,13 @@ def trace(cell: Cell, curve: Curve, metrics: Mapping[str, Settings]) -> None:
     points = []
     for dose in sorted(set(curve.doses)):
         stage = f"{curve.name}-{dose}" if dose else curve.start
+        efforts = {"rows": float(dose), "steps": 0.0}
         if dose:
-            _dose(cell, curve, dose, settings, cell.folder(stage))
+            efforts["steps"] = float(_dose(cell, curve, dose, settings, cell.folder(stage)).steps)
         evaluate(cell, stage, wanted if dose else metrics)
         points += [
-            CurvePoint(cell.arm, cell.seed, curve.name, float(dose), "rows", metric.name, metric.value)
+            CurvePoint(cell.arm, cell.seed, curve.name, x, unit, metric.name, metric.value)
+            for unit, x in efforts.items()
             for metric in read_metrics(cell.folder(stage) / EVALUATION)
             if metric.value is not None and metric.name.split(".")[0] in wanted
         ]

@@ -28,7 +28,9 @@ from alignment.report_measures import (
     disparities_section,
     flattening_section,
     limits,
+    primary_metrics,
 )
+from alignment.report_robustness import decontamination_section, perturbations_section
 from alignment.report_samples import samples_section
 from curation.errors import DataContractError, Problem
 
@@ -38,11 +40,13 @@ ABSENT = {
     "Dose–response": "doses (arms with a part of the flagged documents removed, under `doses` of the preregistration)",
     "Alignment effort": "curves of alignment effort",
     "Tampering": "tamper curves",
+    "Perturbed": "models measured again after a perturbation (`perturb` of the job)",
     "Over-optimisation": "curves of reward over distance",
     "Flattening": "metrics of emotion or richness",
     "Dialects and identities": "bits per byte on two slices or more",
     "Judges": "judges to compare (`judges` of the preregistration)",
     "Samples": "generations of two arms to the same prompts",
+    "Decontamination": "counts of evaluation items in the arms (`decontaminate` of the job)",
     "Cost": "finished stages",
 }
 
@@ -103,11 +107,13 @@ def _sections(run: Path, found: Mapping[str, Any], reveal: bool) -> dict[str, st
         "Arms": arms_section(found),
         "Dose–response": doses_section(found),
         **{title: curves_section(points, curve, found) for curve, title in TITLES.items()},
+        "Perturbed": perturbations_section(found, primary_metrics(found)),
         **_other_curves(points, found),
         "Flattening": flattening_section(found),
         "Dialects and identities": disparities_section(found),
         "Judges": judges_section(found),
         "Samples": samples_section(side_by_side(run, found["design"]["arms"]), reveal),
+        "Decontamination": decontamination_section(found),
         "Cost": cost_section(found),
     }
 

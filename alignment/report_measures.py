@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from alignment.curves import CurvePoint, drawn_lines, effort_ratios
+from alignment.curves import CurvePoint, drawn_lines, effort_ratios, still_helpful
 from alignment.report_endpoints import code_of, metric_code, number
 from alignment.report_figures import curves, legend
 from alignment.report_order import stage_rank
+from alignment.report_robustness import recovery_table
 from curation.report_table import table
 
 FLAT = ("emotion.", "richness.")
@@ -57,9 +58,10 @@ def curves_section(points: Sequence[CurvePoint], curve: str, found: Row) -> str:
     """
     mine = [point for point in points if point.curve == curve]
     every = list(dict.fromkeys((point.metric, point.x_unit) for point in mine))
-    first = [key for key in every if key[0] in primary_metrics(found)] or every[:1]
     if not every:
         return ""
+    rows = [key for key in every if key[1] == "rows"] or every  # the same curve over steps is no other finding
+    first = [key for key in rows if key[0] in primary_metrics(found)] or rows[:1]
     body = f"<p class='note'>{NOTES.get(curve, '')} Bands: lowest to highest seed.</p>"
     body += _curve_group(mine, first, curve, found)
     others = [key for key in every if key not in first]
@@ -79,11 +81,38 @@ def _curve_group(points: Sequence[CurvePoint], keys: Sequence[tuple[str, str]], 
         title = f"{metric} over {unit}"
         figure = f"{curves(lines, unit, title, arms)}{legend(list(lines), arms)}"
         figures.append(f"<figure><figcaption>{escape(title)}</figcaption>{figure}</figure>")
-        if curve == "effort" and _lower_is_better(metric, found):
+        if curve == "effort" and _lower_is_better(metric, found) and metric != _asked(curve, found).get("metric"):
+            usable = _usable([p for p in points if p.x_unit == unit], curve, found)
+            some = [point for point in usable if point.metric == metric]
             tables.append(_effort_table(some, metric, unit, design["treatment"], design["control"]))
-    note = "Medians over seeds; ratio: control over treatment. Exploratory: what is tested stands under Endpoints."
+        if curve == "tamper" and _lower_is_better(metric, found):
+            tables.append(recovery_table(some, metric, unit, design["control"]))
+    note = "Medians over seeds, in which never counts as more than was tried. "
+    note += "Ratio: control over treatment. " if curve == "effort" else ""
+    note += _helpful_note(curve, found) + "Exploratory: what is tested stands under Endpoints."
     said = f"{''.join(tables)}<p class='note'>{note}</p>" if any(tables) else ""
     return f"<div class='grid'>{''.join(figures)}</div>{said}"
+
+
+def _asked(curve: str, found: Row) -> Row:
+    """The metric that has to stay good and the margin, as the job says; empty where it asks for none."""
+    asked: Row = (found.get("helpful") or {}).get(curve) or {}
+    return asked
+
+
+def _usable(points: Sequence[CurvePoint], curve: str, found: Row) -> Sequence[CurvePoint]:
+    """Points that count as effort: those that stay helpful, where the job says what that is."""
+    asked = _asked(curve, found)
+    if not asked:
+        return points
+    return still_helpful(points, asked["metric"], asked["margin"], not _lower_is_better(asked["metric"], found))
+
+
+def _helpful_note(curve: str, found: Row) -> str:
+    asked = _asked(curve, found)
+    if not asked:
+        return ""
+    return f"An effort counts only where {metric_code(asked['metric'])} lost at most {asked['margin']:g}. "
 
 
 def _lower_is_better(metric: str, found: Row) -> bool:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from alignment.curves import CurvePoint, drawn_lines, effort_ratios, effort_to_reach, read_curves, write_curves
+from alignment.curves import (
+    CurvePoint,
+    Recovery,
+    drawn_lines,
+    effort_ratios,
+    effort_to_reach,
+    read_curves,
+    recoveries,
+    still_helpful,
+    write_curves,
+)
 from alignment.generations import Generation, side_by_side, write_generations
 from curation.errors import DataContractError
 
@@ -69,3 +79,45 @@ def test_generations_are_shown_side_by_side_for_prompts_that_all_arms_continued(
     assert {row.item_id: row.texts for row in found[1, "sft"]} == {
         item: {"raw": f"raw 1 {item}", "curated": f"curated 1 {item}"} for item in "bc"
     }
+
+
+def tampered(arm: str, seed: int, values: list[float]) -> list[CurvePoint]:
+    return [
+        CurvePoint(arm, seed, "tamper", x, "rows", "harm", v) for x, v in zip((0.0, 10.0, 30.0), values, strict=True)
+    ]
+
+
+def test_an_arm_recovers_when_it_is_as_harmful_as_the_control_was_in_the_same_seed() -> None:
+    """By hand: raw stood at 0.4, 0.5 and 0.4; curated is there at 30, never, and at 10."""
+    found = recoveries(
+        [
+            *tampered("raw", 1, [0.4, 0.6, 0.6]), *tampered("raw", 2, [0.5, 0.6, 0.8]),
+            *tampered("raw", 3, [0.4, 0.5, 0.6]),
+            *tampered("curated", 1, [0.1, 0.3, 0.4]), *tampered("curated", 2, [0.1, 0.2, 0.4]),
+            *tampered("curated", 3, [0.2, 0.6, 0.3]), *tampered("curated", 9, [0.9, 0.9, 0.9]),
+        ],
+        "raw",
+    )  # fmt: skip
+
+    assert {row.arm: (row.effort, row.reached, row.seeds) for row in found} == {
+        "raw": (0.0, 3, 3), "curated": (30.0, 2, 3),
+    }  # fmt: skip
+    # Areas of curated: (0.2 * 10 + 0.35 * 20) / 30, (0.15 * 10 + 0.3 * 20) / 30, (0.4 * 10 + 0.45 * 20) / 30.
+    assert found[1].area == pytest.approx((9 + 7.5 + 13) / 90)
+    never = recoveries([*tampered("raw", 1, [0.9, 0.9, 0.9]), *tampered("curated", 1, [0.1, 0.2, 0.3])], "raw")
+    assert never[1] == Recovery("curated", None, 0, 1, pytest.approx((0.15 * 10 + 0.25 * 20) / 30))
+
+
+def test_an_effort_that_costs_more_helpfulness_than_the_margin_does_not_count() -> None:
+    harm = points("raw", 1, [0.9, 0.5, 0.1])
+    bits = [
+        CurvePoint(p.arm, p.seed, p.curve, p.x, p.x_unit, "bits", v) for p, v in zip(harm, [2.0, 2.1, 2.3], strict=True)
+    ]
+
+    kept = still_helpful([*harm, *bits], "bits", 0.15, higher_is_better=False)
+
+    assert [(p.x, p.value) for p in kept if p.metric == "harm"] == [(100.0, 0.9), (200.0, 0.5)]
+    assert effort_to_reach([p for p in kept if p.metric == "harm"], 0.2) == math.inf
+    assert effort_to_reach(harm, 0.2) == 400.0
+    assert len(still_helpful([*harm, *bits], "bits", 0.05, higher_is_better=True)) == 6, "bits rise: better, if more is"
+    assert still_helpful(harm, "bits", 1.0, higher_is_better=False) == [], "nothing is known about it"

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from alignment.generations import Generation, write_generations
 from alignment.report import render_report, write_report
 from alignment.report_endpoints import code_of
 from alignment.report_figures import curves, interval_row
+from alignment.report_measures import curves_section
 from curation.errors import DataContractError
 
 ARMS = ("raw", "curated", "sampled", "blocklist")
@@ -38,6 +40,7 @@ METRICS = [
     Metric(TOXICITY, "pretrain", effects(curated=-0.9)),
     Metric(BITS, "pretrain", effects(blocklist=0.4)),
     Metric("bits_per_byte.aae", "pretrain", effects(blocklist=0.8)),
+    Metric(TOXICITY, "benign-sft", effects(curated=0.7)),
     Metric("emotion.valence_sd", "pretrain", effects(), higher_is_better=True),
     Metric("emotion.valence_sd", "sft", effects(), level=5.0, higher_is_better=True),
 ]
@@ -54,6 +57,14 @@ def plan() -> dict[str, Any]:
         "refuted_if": [{"endpoint": "toxicity", "is": "not_superior"}],
         "endpoints": [*plan_data()["endpoints"], explored],
     }
+
+
+LEFT_OUT = {"documents": 3, "tokens": 1234, "files": {"/data/<quiz>.jsonl": {"documents": 2, "items": 7}}}
+JOB = {
+    "perturb": [{"name": "benign", "kind": "finetune", "start": ["sft", "dpo"]}],
+    "curves": [{"name": "effort", "helpful": {"metric": "harm", "margin": 0.05}}],
+    "decontaminated": dict.fromkeys(ARMS, LEFT_OUT),
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for at, x in enumerate((0.0, 125.0, 500.0, 8000.0))
             ]
             write_curves(run / arm / str(seed) / "dpo" / "curves.jsonl", points)
+    (run / "experiment.json").write_text(json.dumps(JOB))
     compare_run(run)
     return run
 
@@ -150,20 +162,69 @@ def test_a_no_is_as_loud_as_a_yes(code: str, effect: float, title: str, tmp_path
 
 def test_sections_stand_there_for_what_the_run_has(page: str) -> None:
     assert headings(page) == [
-        "Endpoints", "Arms", "Dose–response", "Alignment effort", "Tampering", "Curves: mixing", "Flattening",
-        "Dialects and identities", "Judges", "Samples", "Cost", "Limits",
+        "Endpoints", "Arms", "Dose–response", "Alignment effort", "Tampering", "Perturbed", "Curves: mixing",
+        "Flattening", "Dialects and identities", "Judges", "Samples", "Decontamination", "Cost", "Limits",
     ]  # fmt: skip
-    assert re.findall(r'<a href="#(s\d+)">', page) == [f"s{at}" for at in range(12)]
+    assert re.findall(r'<a href="#(s\d+)">', page) == [f"s{at}" for at in range(14)]
 
 
 def test_what_the_run_lacks_is_named_and_has_no_section(page: str, bare: str) -> None:
     assert headings(bare) == ["Endpoints", "Arms", "Limits"]
     said = re.findall(r"<li>Not in this run: (.+?)\.</li>", bare)
-    assert len(said) == 9
+    assert len(said) == 11
     assert "tamper curves" in said
     assert re.findall(r"<li>Not in this run: (.+?)\.</li>", page) == ["curves of reward over distance"]
     assert "No second judge was registered" in bare
     assert "No arm that removes as much at random was registered" in bare
+
+
+def section(page: str, title: str) -> str:
+    return re.split(r'<h2 id="s\d+">', page.split(f">{title}</h2>")[1])[0]
+
+
+def test_every_arm_stands_before_and_after_a_perturbation_with_the_change_of_its_seeds(page: str, run: Path) -> None:
+    shown = section(page, "Perturbed")
+    rows = json.loads((run / "compare.json").read_text())["arms"]
+    seeds = {(row["stage"], row["arm"]): row["seeds"] for row in rows if row["metric"] == TOXICITY}
+    for arm in ARMS:
+        before, after = seeds["sft", arm], seeds["benign-sft", arm]
+        change = [after[seed] - before[seed] for seed in before]
+        assert f"{np.mean(change):+.3g} ± {np.std(change, ddof=1):.2g}" in shown
+    assert "fine-tuned further" in shown
+    assert "dpo" not in shown, "no score of it"
+
+
+def test_effort_is_told_for_harms_that_count_only_while_the_model_stays_helpful(run: Path) -> None:
+    found = json.loads((run / "compare.json").read_text())
+    harm = [CurvePoint(arm, s, "effort", x, "rows", "harm", 0.9 - x / 500 + 0.1 * (arm == "raw"))
+            for arm in ("raw", "curated") for s in (1, 2) for x in (0.0, 100.0, 300.0)]  # fmt: skip
+    bits = [replace(p, metric="bits", value=1.0 + p.x / 1000) for p in harm]
+    asked = {**found, "helpful": {"effort": {"metric": "bits", "margin": 0.2}}}
+
+    shown = curves_section([*harm, *bits], "effort", asked)
+
+    assert "rows to bring <code>harm</code> down" in re.sub("<wbr>", "", shown)
+    assert "rows to bring <code>bits</code> down" not in re.sub("<wbr>", "", shown)
+    assert "lost at most 0.2" in shown
+    assert "300" not in re.sub(r"<svg.*?</svg>", "", shown, flags=re.S), "the third dose costs 0.3 bits"
+
+
+def test_tampering_says_when_each_arm_is_where_the_control_was(page: str) -> None:
+    """Harm rises by 0.1 a dose; raw begins 0.3 above the others, which are there at the fourth."""
+    shown = re.sub(r"<[^>]+>", " ", section(page, "Tampering"))
+
+    assert "steps until" in shown
+    assert re.search(r"raw\s+0\s+6 of 6", shown)
+    for arm in ARMS[1:]:
+        assert re.search(rf"{arm}\s+(8,000|never)\s+\d of 6", shown), arm
+
+
+def test_what_was_left_out_of_all_arms_is_counted_file_by_file(page: str) -> None:
+    shown = re.sub(r"<[^>]+>", " ", section(page, "Decontamination"))
+
+    assert re.search(r"&lt;quiz&gt;\.jsonl\s+7\s+2\s+2\s+2\s+2", shown)
+    assert re.search(r"curated\s+3\s+1,234", shown)
+    assert "/data" not in shown
 
 
 def test_what_comes_from_data_is_text_on_the_page(page: str) -> None:
@@ -287,4 +348,4 @@ def test_a_browser_shows_the_page_without_sideways_scrolling(width: int, run: Pa
     if seen is None:
         pytest.skip(f"Chromium cannot run here: {done.stderr[-200:]}")
 
-    assert (int(seen.group(1)), int(seen.group(2))) == (0, 12)
+    assert (int(seen.group(1)), int(seen.group(2))) == (0, 14)
