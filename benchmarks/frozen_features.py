@@ -121,7 +121,8 @@ def held_out(table: Table, groups: dict[str, list[Row]], head: Linear, options: 
         cells: list[Any] = [with_interval(auroc, scores[n], y, DRAW_SEED) for n in names]
         for n in names:
             point = point_at_recall(scores[n][holds], y[holds], 0.9).error
-            cells.append(f"{100 * point.value:.0f} % ({100 * point.low:.0f}–{100 * point.high:.0f}) of {point.rows}")
+            share = f"{100 * point.value:.0f} % ({100 * point.low:.0f}–{100 * point.high:.0f})" if point.rows else "–"
+            cells.append(f"{share} of {point.rows}")
         print(f"| {name} | {len(rows):,} | " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
