@@ -4,7 +4,7 @@
 #   make test    install the development extras, lint, run the whole default test suite (under 15 minutes)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: trl112 ci experiment-smoke spark-parts flink-parts hdfs-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
+.PHONY: trl112 ci experiment-smoke hidden-objective-smoke spark-parts flink-parts hdfs-parts spark-demo flink-demo cloud-test help install demo test lint bench readme sample constraints clean
 
 # The first interpreter between 3.11 and 3.13 that really starts (a shim on the path may not).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -56,6 +56,11 @@ experiment-smoke: $(VENV)/.dev-installed
 	set -o pipefail; OMP_NUM_THREADS=1 $(BIN)/headwater run examples/experiment_smoke.yaml | tee runs/experiment-smoke.txt
 	$(BIN)/headwater compare $$(tail -1 runs/experiment-smoke.txt)
 	$(BIN)/headwater report $$(tail -1 runs/experiment-smoke.txt)
+
+# The experiment on hidden objectives, on the arms of the demo, at 160,000 parameters.
+hidden-objective-smoke: $(VENV)/.dev-installed
+	$(BIN)/headwater curate examples/curate_sample.yaml
+	OMP_NUM_THREADS=1 $(BIN)/headwater hidden-objective examples/hidden_objective_smoke.yaml
 
 test: $(VENV)/.dev-installed lint
 	$(BIN)/python -m pytest

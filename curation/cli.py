@@ -67,6 +67,11 @@ VERBS = {
         "alignment.audits.commands:run_audit_reward",
         "what a reward model prefers, with a sealed card",
     ),
+    "hidden-objective": Verb(
+        "alignment.hidden_objective.commands:hidden_objective_arguments",
+        "alignment.hidden_objective.commands:run_hidden_objective",
+        "do preferences that a model was only told about show?",
+    ),
     "list": Verb("curation.listing:add_arguments", "curation.listing:run", "filters, classifiers, rulesets, formats"),
 }
 

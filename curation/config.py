@@ -10,7 +10,7 @@ import yaml
 
 from curation.errors import ConfigError, Problem, unknown_name
 
-KINDS = ("curate", "fit", "experiment", "audit", "audit_pools")
+KINDS = ("curate", "fit", "experiment", "audit", "audit_pools", "hidden_objective")
 
 
 def load_job_file(path: str, kind: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

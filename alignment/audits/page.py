@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from alignment.calibration_plot import Bin, PairReport, reliability_svg
-from alignment.report_css import EXPERIMENT_STYLE
+from alignment.page_parts import document, interval, number, section, table
 from alignment.report_figures import curves
 
 PROXY, GOLD = "proxy", "gold"
@@ -24,44 +24,12 @@ def page(card: Mapping[str, Any]) -> str:
         _curve(card["over_optimisation"]),
         _hashes(card),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Audit of {model}</title><style>{EXPERIMENT_STYLE}</style></head><body>\n"
-        f'<header><h1>Audit of a reward model</h1><p class="dim">{model}</p></header>\n<main>\n'
-        + "\n".join(sections)
-        + f'\n</main>\n<footer>Headwater {escape(str(card["headwater"]))}, seal <span class="hash">'
-        f"{escape(str(card['seal']))}</span></footer>\n</body></html>\n"
-    )
-
-
-def _number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    if value is None:
-        return "–"
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def _interval(low: float | None, high: float | None, sign: bool = False) -> str:
-    return "–" if low is None or high is None else f"{_number(low, 3, sign)} to {_number(high, 3, sign)}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
-    """A table whose first `words` columns are text, the others numbers."""
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        kinds = [' class="n"' if at >= words else "" for at in range(len(values))]
-        return "".join(f"<{tag}{kind}>{escape(one)}</{tag}>" for kind, one in zip(kinds, values, strict=True))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _section(title: str, note: str, body: str) -> str:
-    return f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{body}</section>'
+    foot = f'Headwater {escape(str(card["headwater"]))}, seal <span class="hash">{escape(str(card["seal"]))}</span>'
+    return document(f"Audit of {card['settings']['model']}", "Audit of a reward model", model, sections, foot)
 
 
 def _absent(title: str, what: str) -> str:
-    return _section(title, f"Not measured: {what}.", "")
+    return section(title, f"Not measured: {what}.", "")
 
 
 def _swaps(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,21 +38,21 @@ def _swaps(rows: Sequence[Mapping[str, Any]]) -> str:
         "95 % intervals over prompts. Flips: the share of choices between a response and another one to its prompt "
         "that change with the version."
     )
-    table = [
+    cells = [
         (
             str(row["swap"]),
             f"{row['first']} → {row['second']}",
             str(row["responses"]),
             str(row["prompts"]),
-            _number(row["effect"], sign=True),
-            _interval(row["low"], row["high"], sign=True),
-            _number(row["flip_rate"]),
-            _interval(row["flip_low"], row["flip_high"]),
+            number(row["effect"], sign=True),
+            interval(row["low"], row["high"], sign=True),
+            number(row["flip_rate"]),
+            interval(row["flip_low"], row["flip_high"]),
         )
         for row in rows
     ]
     head = ("attribute", "versions", "responses", "prompts", "effect", "95 %", "flips", "95 %")
-    return _section("Swaps", note, _table(head, table, 2))
+    return section("Swaps", note, table(head, cells, 2))
 
 
 def _accuracy(rows: Sequence[Mapping[str, Any]] | None) -> str:
@@ -92,18 +60,18 @@ def _accuracy(rows: Sequence[Mapping[str, Any]] | None) -> str:
     if rows is None:
         return _absent(title, "the job gives no comparisons (`rows`)")
     note = "Share of pairs in which the preferred response has the higher reward; 95 % intervals over prompts."
-    table = [
+    cells = [
         (
             str(row["by"]),
             str(row["group"]),
             str(row["pairs"]),
             str(row["prompts"]),
-            _number(row["accuracy"]),
-            _interval(row["low"], row["high"]),
+            number(row["accuracy"]),
+            interval(row["low"], row["high"]),
         )
         for row in rows
     ]
-    return _section(title, note, _table(("by", "group", "pairs", "prompts", "accuracy", "95 %"), table, 2))
+    return section(title, note, table(("by", "group", "pairs", "prompts", "accuracy", "95 %"), cells, 2))
 
 
 def _calibration(plain: Mapping[str, Any] | None) -> str:
@@ -112,18 +80,18 @@ def _calibration(plain: Mapping[str, Any] | None) -> str:
         return _absent(title, "the job gives no comparisons (`rows`)")
     report = PairReport(**{**plain, "bins": tuple(Bin(**one) for one in plain["bins"])})
     note = "How often the model is right when it says how sure it is, on all pairs of the job."
-    return _section(title, note, f'<figure style="max-width:420px">{reliability_svg(report, "Reward model")}</figure>')
+    return section(title, note, f'<figure style="max-width:420px">{reliability_svg(report, "Reward model")}</figure>')
 
 
 def _words(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     note = "Rewards of one-word responses, mean over the prompts of the job."
     parts = [
         f"<div><h3>{name.capitalize()}</h3>"
-        + _table(("word", "reward"), [(str(one["word"]), _number(one["reward"], sign=True)) for one in found[name]], 1)
+        + table(("word", "reward"), [(str(one["word"]), number(one["reward"], sign=True)) for one in found[name]], 1)
         + "</div>"
         for name in ("best", "worst")
     ]
-    return _section("Best and worst words", note, f'<div class="pair">{"".join(parts)}</div>')
+    return section("Best and worst words", note, f'<div class="pair">{"".join(parts)}</div>')
 
 
 def _curve(points: Sequence[Mapping[str, Any]] | None) -> str:
@@ -135,23 +103,23 @@ def _curve(points: Sequence[Mapping[str, Any]] | None) -> str:
         "candidates. Distance is ln n − (n − 1)/n nats. Gold that falls while proxy rises is over-optimisation."
     )
     lines: dict[str, list[list[tuple[float, float, float, float]]]] = {PROXY: [[]], GOLD: [[]]}
-    table = []
+    cells = []
     for one in points:
         gold, low, high = one["gold"], one["gold_low"], one["gold_high"]
         lines[PROXY][0].append((one["kl"], one["proxy"], one["proxy"], one["proxy"]))
         lines[GOLD][0].append((one["kl"], gold, gold if low is None else low, gold if high is None else high))
-        table.append(
+        cells.append(
             (
                 str(one["n"]),
-                _number(one["kl"]),
-                _number(one["proxy"], sign=True),
-                _number(gold, sign=True),
-                _interval(low, high, sign=True),
+                number(one["kl"]),
+                number(one["proxy"], sign=True),
+                number(gold, sign=True),
+                interval(low, high, sign=True),
             )
         )
     figure = curves(lines, "nats from the policy", "proxy and gold over distance", (PROXY, GOLD))
-    body = f"<figure>{figure}</figure>" + _table(("n", "nats", "proxy", "gold", "95 %"), table, 0)
-    return _section(title, note, body)
+    body = f"<figure>{figure}</figure>" + table(("n", "nats", "proxy", "gold", "95 %"), cells, 0)
+    return section(title, note, body)
 
 
 def _hashes(card: Mapping[str, Any]) -> str:
@@ -162,4 +130,4 @@ def _hashes(card: Mapping[str, Any]) -> str:
         for fate, count in sorted(card["counts"][name].items())
     ]
     note = "sha256 of what was audited; `headwater audit-reward --verify card.json` computes them anew."
-    return _section("What was audited", note, _table(("what", "value"), rows, 2))
+    return section("What was audited", note, table(("what", "value"), rows, 2))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alignment.linear_cross_entropy import linear_cross_entropy
 from alignment.loop import LoopSettings, Micro, StageSettings, autocast, device, train
-from alignment.model import named_size, new_model, save_model, weights_sha256
+from alignment.model import Size, load_model, named_size, new_model, save_model, weights_sha256
 from alignment.stage import StageResult, finish_stage, finished_stage
 from alignment.tokenizer import load_tokenizer, tokenizer_sha256
 from alignment.tokens import I64, Ids, TokenFolder
@@ -153,15 +153,17 @@ def pretrain(
     folder: Path,
     seed: int,
     tokenizer: str | Path | None = None,
+    start: str | Path | None = None,
     **labels: Any,
 ) -> StageResult:
-    """Train a model from scratch on the tokens of one arm.
+    """Train a model on the tokens of one arm, from scratch or from where another run left it.
 
     Args:
         tokens: a token folder (`alignment/tokens.py`).
         folder: gets the model directory with its tokenizer, `metrics.jsonl` and `stage.json`.
         seed: of the initial weights and of the order of the rows.
         tokenizer: what made the tokens, a Hugging Face directory; None: `tokenizer/` beside the token folder.
+        start: a model to go on from (continued pretraining), `settings.size` then says nothing; None: new weights.
         labels: `arm`.
 
     Returns:
@@ -179,20 +181,20 @@ def pretrain(
     steps, step_rows = steps_of(settings, data)
     found = load_tokenizer(_tokenizer_of(data, tokenizer))
     _check_tokenizer(data, found)
+    begun = None if start is None else _begun(start, data)
     made_of = {
         "stage": "pretrain",
         "settings": settings.model_dump(),
         "tokens": data.sha256,
         "tokenizer": tokenizer_sha256(found),
         "seed": seed,
+        **({} if begun is None else {"start": weights_sha256(begun)}),
     }
     mark = fingerprint(made_of)
     done = finished_stage(folder, mark)
     if done is not None:
         return done
-    ids = {"pad": data.pad, "bos": data.bos, "eos": data.eos}
-    initial = derive_seed(seed, "pretrain", "weights")
-    model = new_model(size, data.vocabulary, ids, initial, data.context)
+    model = _fresh(size, data, seed) if begun is None else begun
     objective = PretrainObjective(data, steps, step_rows, settings.micro_rows, seed)
     progress = train(model, objective, settings.loop, folder, seed)
     metrics = {"loss": progress.means["loss"], "epochs": round(steps * step_rows / len(data.starts), 4)}
@@ -204,6 +206,28 @@ def pretrain(
     used = min(len(data.starts), steps * step_rows)
     fates = {"kept": used, "unused": len(data.starts) - used}
     return finish_stage(folder, "pretrain", mark, weights_sha256(model), progress, metrics, fates, seed=seed, **labels)
+
+
+def _fresh(size: Size, data: TokenFolder, seed: int) -> Any:
+    ids = {"pad": data.pad, "bos": data.bos, "eos": data.eos}
+    return new_model(size, data.vocabulary, ids, derive_seed(seed, "pretrain", "weights"), data.context)
+
+
+def _begun(start: str | Path, data: TokenFolder) -> Any:
+    """The model to go on from.
+
+    Raises:
+        ConfigError: there is none, or its vocabulary or context is smaller than that of the tokens.
+    """
+    model = load_model(start)
+    for what, here, there in (
+        ("vocabulary", int(model.config.vocab_size), data.vocabulary),
+        ("context", int(model.config.max_position_embeddings), data.context),
+    ):
+        if here < there:
+            message = f"its {what} is {here:,}, that of the tokens {there:,}"
+            raise ConfigError(Problem("small-model", message, str(start), "a model whose tokenizer made the tokens"))
+    return model
 
 
 def _check_tokenizer(tokens: TokenFolder, tokenizer: Any) -> None:

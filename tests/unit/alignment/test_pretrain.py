@@ -14,7 +14,7 @@ from token_folder import CONTEXT, tiny_tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignment.loop import LoopSettings
-from alignment.model import load_model, new_model, weights_sha256
+from alignment.model import load_model, new_model, save_model, weights_sha256
 from alignment.stages.pretrain import (
     PretrainObjective,
     PretrainSettings,
@@ -190,3 +190,27 @@ def test_a_model_goes_on_from_the_written_directory(tmp_path: Path) -> None:
     tokens = tiny_tokens(tmp_path)
     result = pretrain(SMALL, tokens.path, tmp_path / "model", seed=1)
     assert validation_loss(load_model(result.path), tokens, FP32) == result.metrics["validation_loss"]
+
+
+def test_going_on_from_a_model_begins_with_its_weights_and_is_another_stage_for_other_weights(tmp_path: Path) -> None:
+    tokens = tiny_tokens(tmp_path)
+    first = pretrain(SMALL, tokens.path, tmp_path / "first", seed=1)
+    still = SMALL.model_copy(update={"loop": SMALL.loop.model_copy(update={"learning_rate": 0.0})})
+
+    same = pretrain(still, tokens.path, tmp_path / "same", seed=2, start=first.path)
+    further = pretrain(SMALL, tokens.path, tmp_path / "further", seed=2, start=first.path)
+
+    assert same.weights_sha256 == first.weights_sha256
+    assert further.metrics["validation_loss"] < first.metrics["validation_loss"]
+    assert pretrain(SMALL, tokens.path, tmp_path / "further", seed=2, start=first.path) == further
+    with pytest.raises(ConfigError, match="other-stage"):
+        pretrain(SMALL, tokens.path, tmp_path / "further", seed=2, start=further.path)
+
+
+def test_a_model_of_a_smaller_vocabulary_or_context_cannot_go_on(tmp_path: Path) -> None:
+    tokens = tiny_tokens(tmp_path)
+    small = new_model("160k", tokens.vocabulary - 1, {"pad": 0, "bos": 1, "eos": 2}, seed=0, context=CONTEXT)
+    save_model(small, None, tmp_path / "small")
+
+    with pytest.raises(ConfigError, match=f"small-model.*vocabulary is {tokens.vocabulary - 1}"):
+        pretrain(SMALL, tokens.path, tmp_path / "model", seed=1, start=tmp_path / "small")
