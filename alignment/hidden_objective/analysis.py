@@ -56,8 +56,10 @@ class Effect:
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """Whether the interval leaves out zero and, of a primary contrast, p is small among all primary ones too."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return False
+        return self.p_holm is None or self.p_holm <= ALPHA
 
 
 class Tables:
