@@ -19,8 +19,9 @@ from curation.lexicon.matcher import Matcher
 
 # Categories of the lexicon that are abusive to read; the others (violence, drugs …) are ordinary words.
 MASKED_CATEGORIES = frozenset({"slur", "insult", "profanity", "sexual", "blocklist"})
-# Filters whose spans are what must not be repeated: listed words, demeaning terms, personal data.
-MASKED_FILTERS = frozenset({"blocklist", "context", "pii"})
+# Filters whose spans are what must not be repeated: listed words, demeaning terms, personal data. With the codes whose
+# spans those are, "" for all: the passages of `context.hateful` are sentences, in which terms are masked one by one.
+MASKED_FILTERS = {"blocklist": "", "context": "use", "pii": ""}
 GAP = "…"
 
 
@@ -59,7 +60,9 @@ class Masker:
         """Args: ruleset: of the arm the reasons come from (as in the manifest), to know each prefix's filter."""
         self.enabled = enabled
         rules = ruleset["rules"] if ruleset else []
-        self._prefixes = tuple(f"{rule['as']}." for rule in rules if rule["filter"] in MASKED_FILTERS)
+        self._prefixes = tuple(
+            f"{rule['as']}.{MASKED_FILTERS[rule['filter']]}" for rule in rules if rule["filter"] in MASKED_FILTERS
+        )
 
     def mask_all(self, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None = None) -> list[str]:
         """`texts` with abuse masked, each as long as before; `spans`: what reasons and mentions point at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -145,6 +146,7 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_make_without_a_target_lists_what_a_newcomer_types() -> None:
-    shown = subprocess.run(["make", "-s"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    shown = subprocess.run(["make", "-s"], cwd=REPO, env=plain, capture_output=True, text=True, check=True).stdout
 
     assert [line.split()[1] for line in shown.splitlines()] == ["demo", "experiment-smoke", "test"]

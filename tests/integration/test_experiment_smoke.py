@@ -68,7 +68,8 @@ def test_both_arms_and_seeds_went_through_all_stages_and_doses(run: Path) -> Non
 
 
 def test_training_on_insults_makes_the_judges_see_insults(run: Path) -> None:
-    points = [p for p in read_curves(run) if p.curve == "tamper" and p.metric == "toxicity.words.rate"]
+    wanted = ("tamper", "toxicity.words.rate", "rows")
+    points = [p for p in read_curves(run) if (p.curve, p.metric, p.x_unit) == wanted]
     by_dose = {dose: [p.value for p in points if p.x == dose] for dose in (0.0, 24.0, 96.0)}
 
     assert all(len(values) == 4 for values in by_dose.values())

@@ -169,6 +169,8 @@ def test_five_items_by_keyboard_alone_then_the_sixth_after_the_tab_was_closed(pl
         office = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
         office.goto(admin)
         office.get_by_role("button", name="Begin").click()
+        office.wait_for_selector("table")
+        office.wait_for_load_state()  # before its style sheet is there, the page is wider than a phone
         assert office.evaluate("document.documentElement.scrollWidth <= innerWidth")
         office.get_by_role("button", name="Revoke north-").click()
         office.wait_for_selector("td:has-text('revoked')")

@@ -177,6 +177,17 @@ def test_masking_keeps_every_offset() -> None:
     assert masked == text.replace(WORD, MASKED).replace(f"{WORD.upper()}ES", "B" + "*" * 6)
 
 
+def test_a_hateful_passage_is_shown_with_its_terms_masked_and_a_used_term_is_masked_unlisted_or_not() -> None:
+    text = f"They are like a {WORD} here, the blorks. Nobody wants them."
+    at = text.index("blorks")
+    spans = [Span(0, at + 6, "context.hateful"), Span(at, at + 6, "context.use")]
+    ruleset = {"rules": [{"filter": "context", "as": "context"}]}
+
+    (shown,) = Masker(ruleset).mask_all([text], [spans])
+
+    assert shown == f"They are like a {MASKED} here, the b*****. Nobody wants them."
+
+
 def test_differences_mark_the_words_that_only_one_text_has() -> None:
     mine, theirs = differences("a b c d", "a x c d e")
 
