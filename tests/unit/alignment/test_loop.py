@@ -281,24 +281,22 @@ def test_the_model_is_trained_in_training_mode_and_left_in_evaluation_mode(tmp_p
     assert (modes, model.training) == ([True] * 3, False)
 
 
-@pytest.mark.parametrize(
-    ("flags", "capability", "expected"),
-    [
-        ({"avx512_bf16", "amx_bf16"}, "AVX512", True),
-        ({"avx512_bf16"}, "AVX512", False),
-        (set(), "AVX512", False),
-        ({"amx_bf16"}, "AVX2", False),
-    ],
-)
-def test_auto_is_bf16_where_the_cpu_is_faster_in_it(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], capability: str, expected: bool
+@pytest.mark.parametrize(("speedup", "expected"), [(4.7, True), (1.5, True), (1.4, False), (0.56, False)])
+def test_auto_is_bf16_where_the_cpu_is_measured_to_be_faster_in_it(
+    monkeypatch: pytest.MonkeyPatch, speedup: float, expected: bool
 ) -> None:
-    monkeypatch.setattr(loop, "_cpu_flag", lambda name: name in flags)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(loop, "bf16_speedup", lambda: speedup)
 
     assert wants_bf16("auto", CPU) is expected
     assert wants_bf16("bf16", CPU) is True
     assert wants_bf16("fp32", CPU) is False
+
+
+def test_the_speed_of_bf16_is_measured_once_a_process() -> None:
+    first = loop.bf16_speedup()
+
+    assert 0.01 < first < 100
+    assert loop.bf16_speedup() == first
 
 
 def test_under_bf16_products_are_bf16_and_weights_stay_fp32(tmp_path: Path) -> None:
