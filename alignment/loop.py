@@ -37,8 +37,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-# Autocast casts weights and inputs at every product and normalises in fp32: a little faster would not pay for that. Seen
-# ratios lie far from it on both sides (0.56, 4.7), so that two runs on one machine take the same precision.
+# Autocast casts weights and inputs at every product and normalises in fp32: a little faster would not pay for that.
+# Seen ratios lie far from it on both sides (0.56, 4.7), so that two runs on one machine take the same precision.
 BF16_WORTH = 1.5
 
 
@@ -117,8 +117,8 @@ class Progress:
 def wants_bf16(precision: str, device: torch.device) -> bool:
     """Whether to run under bf16 autocast: asked for, or `auto` on hardware where it is faster.
 
-    On a CPU its speed is measured, once a process: flags do not tell it. A core with AVX-512 and no AMX reached 70 GFLOP/s
-    in bf16 and 124 in fp32 where it was an Intel Xeon of 2023, 490 and 104 where it was an AMD EPYC of 2024.
+    On a CPU its speed is measured, once a process: flags do not tell it. A core with AVX-512 and no AMX reached
+    70 GFLOP/s in bf16 and 124 in fp32 where it was an Intel Xeon, 490 and 104 where it was an AMD EPYC of 2024.
     """
     if precision != "auto":
         return precision == "bf16"

@@ -14,6 +14,7 @@ import torch
 import transformers
 from transformers import Trainer, TrainingArguments
 
+from alignment.attention import fastest_attention
 from alignment.loop import LoopSettings
 from alignment.model import SIZES, new_model
 from alignment.stages.pretrain import PretrainObjective
@@ -65,7 +66,8 @@ def our_turn(tokens: TokenFolder, case: Case, options: Options) -> Turn:
     """Our stage's objective in our engine."""
     objective = PretrainObjective(tokens, options.warm + options.steps, case.rows, case.micro, seed=0)
     model = new_model(case.size, tokens.vocabulary, IDS, seed=0, context=case.context)
-    return ours(model, objective, case.loop, options.warm)
+    with fastest_attention(model, case.loop, case.context):
+        return ours(model, objective, case.loop, options.warm)
 
 
 def their_turn(tokens: TokenFolder, case: Case, options: Options, folder: str) -> Turn:

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from alignment.attention import fastest_attention
 from alignment.linear_cross_entropy import linear_cross_entropy
 from alignment.loop import LoopSettings, Micro, StageSettings, autocast, device, train
 from alignment.model import Size, load_model, named_size, new_model, save_model, weights_sha256
@@ -196,7 +197,8 @@ def pretrain(
         return done
     model = _fresh(size, data, seed) if begun is None else begun
     objective = PretrainObjective(data, steps, step_rows, settings.micro_rows, seed)
-    progress = train(model, objective, settings.loop, folder, seed)
+    with fastest_attention(model, settings.loop, data.context):
+        progress = train(model, objective, settings.loop, folder, seed)
     metrics = {"loss": progress.means["loss"], "epochs": round(steps * step_rows / len(data.starts), 4)}
     held_out = validation_loss(model, data, settings.loop)
     if held_out is not None:
