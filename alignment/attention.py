@@ -8,7 +8,7 @@ from typing import Any
 
 from alignment.loop import LoopSettings, device, wants_bf16
 
-# Tokens a row up to which the plain formula trains faster in bf16 on a CPU. Tokens per processor second of the 1m model,
+# Tokens a row up to which the plain formula trains faster in bf16 on a CPU. Tokens per processor second, 1m model,
 # 2,048 tokens at once (torch 2.13, AMD EPYC with AVX-512): rows of 128, plain 20,300 and flash 15,200; compiled, which
 # fuses the softmax, 23,500 and 15,700; rows of 256 compiled, 22,600 and 16,900. In fp32 flash is never slower.
 PLAIN_UP_TO = 128
