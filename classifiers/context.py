@@ -361,5 +361,7 @@ def document_matrix(
             features.token_kinds(tokens.data, tokens.offsets), cues, rates, top, half, hits.row, use, demeaning,
         )
     )  # fmt: skip
-    read = features.read_document_columns(reading, windows, windows.last - windows.first, kept)
+    terms = np.searchsorted(windows.first, token_at(tokens, hits.row, hits.start), side="right") - 1
+    group = features.names_group(windows, cues, terms[demeaning])
+    read = features.read_document_columns(reading, windows, windows.last - windows.first, kept, group)
     return np.column_stack((matrix, term_rates, read))

@@ -37,7 +37,7 @@ READ_MENTION = (
 )  # fmt: skip
 READ_DOCUMENT = (
     "hate_top", "hate_highest", "toxic_top", "counter_top", "counter_highest", "hate_unanswered", "hate_share",
-    "last_hate", "read_share",
+    "last_hate", "read_share", "group_hate_top", "group_hate_highest",
 )  # fmt: skip
 MENTION_NAMES = (
     *(f"near_{cue}" for cue in CUES),
@@ -227,16 +227,35 @@ def read_mention_columns(reading: Reading, windows: Windows, window: npt.NDArray
     return np.hstack(columns)
 
 
-def read_document_columns(reading: Reading, windows: Windows, sizes: npt.NDArray[np.int64], kept: F64) -> F64:
+def read_document_columns(
+    reading: Reading, windows: Windows, sizes: npt.NDArray[np.int64], kept: F64, names_group: npt.NDArray[np.bool_]
+) -> F64:
     """READ_DOCUMENT of every document; `sizes` are the tokens of each window, `kept` the share of its hate that stays
-    when its terms turn out to be mentioned."""
+    when its terms turn out to be mentioned, `names_group` whether it names a group of people or a term for one.
+
+    Rudeness reads like hate until one asks whom it is about: `group_hate` counts the windows that say so.
+    """
     p = 1.0 / (1.0 + np.exp(-reading.text))
     p[:, HATE] *= kept
     bounds = windows.bounds
-    tops = [np.nan_to_num(row_top_mean(p[:, head], bounds, share)) for head, share in
-            ((HATE, 0.2), (HATE, 1e-9), (TOXIC, 0.2), (COUNTER, 0.2), (COUNTER, 1e-9))]  # fmt: skip
+    aimed = p[:, HATE] * names_group
+    wanted = (
+        (p[:, HATE], 0.2), (p[:, HATE], 1e-9), (p[:, TOXIC], 0.2), (p[:, COUNTER], 0.2), (p[:, COUNTER], 1e-9),
+        (aimed, 0.2), (aimed, 1e-9),
+    )  # fmt: skip
+    tops = [np.nan_to_num(row_top_mean(value, bounds, share)) for value, share in wanted]
     rest = np.asarray(_unanswered(bounds, p[:, HATE], p[:, COUNTER], sizes, reading.asked))
-    return np.column_stack((*tops, rest))
+    return np.column_stack((*tops[:5], rest, *tops[5:]))
+
+
+def names_group(
+    windows: Windows, cues: npt.NDArray[np.int64], window_of_term: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Which windows hold an identity cue or, by `window_of_term`, a demeaning term."""
+    identity = np.r_[0, np.cumsum((cues >> CUES.index("identity")) & 1)]
+    found = identity[windows.last] > identity[windows.first]
+    found[window_of_term] = True
+    return np.asarray(found)
 
 
 @njit(nogil=True, cache=True)

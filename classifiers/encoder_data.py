@@ -94,7 +94,7 @@ def load_training_texts(
     matcher = Matcher(lexicon)
     found: list[TrainingText] = []
     for spec in sets:
-        rows = list(_labelled_rows(spec, root, seed))[skip:]
+        rows = list(labelled_rows(spec, root, seed))[skip:]
         texts = list(_windows_of(rows, spec, matcher, lexicon, windows))
         # Nobody read the ordinary text: where a demeaning term stands it may not be clean.
         found += [text for text in texts if not (spec.clean and text.spans)]
@@ -102,25 +102,28 @@ def load_training_texts(
 
 
 @dataclass(frozen=True)
-class _Row:
+class LabelledRow:
+    """A row of a set: its whole text and what its labels say (TEXT_HEADS: 1, 0 or NaN)."""
+
     id: str
     text: str
     labels: npt.NDArray[np.float32]
     group: str
 
 
-def _labelled_rows(spec: EncoderSet, root: Path, seed: int) -> Iterator[_Row]:
+def labelled_rows(spec: EncoderSet, root: Path, seed: int) -> Iterator[LabelledRow]:
+    """Rows whose labels say something, in an order drawn by hash, at most `limit` of each combination of labels."""
     rows = []
     for raw in read_rows(root / spec.path):
         text = str(dotted(raw, spec.text) or "").strip()
         labels = np.array([0, 0, UNKNOWN], np.float32) if spec.clean else _labels(spec, raw)
         group = str(dotted(raw, spec.group) or raw["id"]) if spec.group else str(raw["id"])
         if text and not np.isnan(labels).all():
-            rows.append(_Row(str(raw["id"]), text, labels, group))
+            rows.append(LabelledRow(str(raw["id"]), text, labels, group))
         rewrite = dotted(raw, spec.clean_text) if spec.clean_text else None
         if rewrite:
             clean = str(rewrite[0] if isinstance(rewrite, list) else rewrite)
-            rows.append(_Row(f"{raw['id']}/clean", clean, np.array([0, 0, UNKNOWN], np.float32), group))
+            rows.append(LabelledRow(f"{raw['id']}/clean", clean, np.array([0, 0, UNKNOWN], np.float32), group))
     rows.sort(key=lambda row: (unit_hash(f"{spec.name}/{row.id}", seed), row.id))
     taken: dict[bytes, int] = {}
     for row in rows:
@@ -136,7 +139,7 @@ def _labels(spec: EncoderSet, raw: dict[str, Any]) -> npt.NDArray[np.float32]:
 
 
 def _windows_of(
-    rows: Sequence[_Row], spec: EncoderSet, matcher: Matcher, lexicon: Lexicon, settings: WindowSettings
+    rows: Sequence[LabelledRow], spec: EncoderSet, matcher: Matcher, lexicon: Lexicon, settings: WindowSettings
 ) -> Iterable[TrainingText]:
     """The first windows of every row; a toxic row of several windows is one text, for nobody said which is toxic."""
     batch = TextBatch.of([row.text for row in rows])

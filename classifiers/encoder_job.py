@@ -27,6 +27,10 @@ class EncoderTraining(Settings):
     hide_terms: float = Field(default=0.15, ge=0, le=1, description="share of mentions whose pieces become [MASK]")
     hide_pieces: float = Field(default=0.05, ge=0, le=1, description="share of other pieces that become [MASK]")
     fold_epochs: float = Field(default=1.0, description="epochs of the models that leave sets out")
+    # The mean of models that each left sets out has seen all sets, and forgets less of the base than one long training.
+    final: Literal["trained", "mean"] = Field(
+        default="trained", description="the shipped encoder: trained on all sets, or the mean of the folds' weights"
+    )
     threads: int = 1
 
 

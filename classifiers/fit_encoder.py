@@ -2,7 +2,8 @@
 
 1. Every fold's model never sees the sets of its fold; its answers on them say what unseen sources get, and the context
    model's linear layers learn from those answers, not from what the encoder was trained on.
-2. The final model learns from all sets, is exported to int8 ONNX and runs without torch.
+2. The final model learns from all sets, or is the mean of the folds' models. It is exported to int8 ONNX and runs
+   without torch.
 Deterministic on one machine for a seed and a thread count; the sum order of other CPUs may move the last digits.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ from classifiers.encoder_data import SOME_MENTION, TrainingText, held_frame
 from classifiers.encoder_job import EncoderJob, EncoderTraining
 from classifiers.encoder_net import EncoderNet, base_folder, export, make_net, make_tokenizer
 from classifiers.roles import ROLES
+from curation.errors import ConfigError, Problem
 from curation.seeding import derive_seed
 
 F32 = npt.NDArray[np.float32]
@@ -73,7 +76,7 @@ def batches(sizes: Sequence[int], budget: int, rng: np.random.Generator) -> list
 def train(
     net: EncoderNet, coded: Encoded, chosen: npt.NDArray[np.int64], settings: EncoderTraining, seed: int, name: str
 ) -> None:
-    """Fine-tune `net` on the chosen texts, in place, bf16 where autocast helps."""
+    """Fine-tune `net` on the chosen texts, in place, with bf16 autocast."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -176,6 +179,7 @@ def fit_models(job: EncoderJob, texts: Sequence[TrainingText], only: str | None 
     """Train and export the fold models (`fold0` …) into `job.work` and the final one (`encoder`) into `job.output`.
 
     `only` names one of them, so that several processes can share the work; a model that is there is not trained again.
+    With `final: mean` the shipped one is the folds' mean, and comes last.
     """
     folder = base_folder(job.base)
     tokenizer = make_tokenizer(folder, (t.text for t in texts))
@@ -183,17 +187,44 @@ def fit_models(job: EncoderJob, texts: Sequence[TrainingText], only: str | None 
     fold = np.array([t.fold for t in texts])
     learnt = ~np.array([held_frame(t, job.seed) for t in texts])
     plans = {f"fold{k}": np.flatnonzero((fold != k) & learnt) for k in sorted(set(fold[fold >= 0].tolist()))}
-    plans["encoder"] = np.flatnonzero(learnt)
+    plans["encoder"] = np.flatnonzero(learnt)  # last: it may be the mean of the others
     for name, chosen in plans.items():
         out = Path(job.output if name == "encoder" else job.work)
         if (only is not None and name != only) or (out / f"{name}.files.json").is_file():
             continue
-        settings = job.training
-        if name != "encoder":
-            settings = settings.model_copy(update={"epochs": settings.fold_epochs})
-        seed = derive_seed(job.seed, "encoder", name) % 2**31
-        torch.manual_seed(seed)  # the fresh heads
-        net = make_net(folder, tokenizer, job.positions)
-        train(net, coded, chosen, settings, seed, name)
+        net = _fresh(job, folder, tokenizer)
+        if name == "encoder" and job.training.final == "mean":
+            net.load_state_dict(mean_of([Path(job.work) / f"{fold}.safetensors" for fold in plans if fold != name]))
+        else:
+            settings = job.training
+            if name != "encoder":
+                settings = settings.model_copy(update={"epochs": settings.fold_epochs})
+            train(net, coded, chosen, settings, derive_seed(job.seed, "encoder", name) % 2**31, name)
+            if name != "encoder":
+                out.mkdir(parents=True, exist_ok=True)
+                save_file({k: v.contiguous() for k, v in net.state_dict().items()}, out / f"{name}.safetensors")
         files = export(net, tokenizer, out, name)
         (out / f"{name}.files.json").write_text(json.dumps(files) + "\n", encoding="utf-8")
+
+
+def _fresh(job: EncoderJob, folder: Path, tokenizer: Tokenizer) -> EncoderNet:
+    """The base with fresh heads: the same ones for every model, for models that began apart have no mean."""
+    torch.manual_seed(derive_seed(job.seed, "encoder", "heads") % 2**31)
+    return make_net(folder, tokenizer, job.positions)
+
+
+def mean_of(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean, weight by weight, of models that began as one (model soups, Wortsman et al. 2022).
+
+    Raises:
+        ConfigError: a file is missing.
+    """
+    for path in paths:
+        if not path.is_file():
+            hint = "remove the folds' `.files.json` beside it to train them again"
+            raise ConfigError(Problem("no-model", "the weights of a fold are missing", str(path), hint=hint))
+    models = [load_file(path) for path in paths]
+    return {
+        name: torch.stack([model[name] for model in models]).mean(0) if value.is_floating_point() else value
+        for name, value in models[0].items()
+    }

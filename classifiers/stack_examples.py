@@ -12,8 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from classifiers.context import demeaning_entries
 from classifiers.context_examples import Example, Pool, Reply, thread_examples
-from classifiers.encoder_data import SOME_MENTION, EncoderSet, TrainingText, held_frame, load_training_texts
+from classifiers.encoder_data import (
+    DEMEANING,
+    SOME_MENTION,
+    EncoderSet,
+    LabelledRow,
+    TrainingText,
+    held_frame,
+    labelled_rows,
+    load_training_texts,
+)
 from classifiers.encoder_job import EncoderJob
 from classifiers.labelled import dotted, read_rows
 from curation.kernels.text_batch import TextBatch
@@ -24,6 +34,8 @@ from curation.seeding import derive_seed, unit_hash
 FINAL = -1  # the models that are shipped; others are read by their fold's
 TEXTS_PER_SET = 2500
 THREADS = 1200
+RUDE_PER_SET = 2500
+RUDE = frozenset({"insult", "profanity", "sexual"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def stack_examples(job: EncoderJob, texts: Sequence[TrainingText]) -> list[Stack
         natural += [_of(mine[k]) for k in sorted(chosen.tolist())]
     natural += _ordinary(job)
     written = [_of(t) for t in texts if t.frame and held_frame(t, job.seed)]
-    return [*natural, *written, *_threads(job, natural)]
+    return [*natural, *written, *_threads(job, natural), *rude_documents(job)]
 
 
 def _of(text: TrainingText) -> StackExample:
@@ -80,6 +92,36 @@ def _ordinary(job: EncoderJob) -> list[StackExample]:
             rows = load_training_texts([more], Path(job.data), job.seed, job.windows, skip=spec.limit)
             found += [replace(_of(row), fold=FINAL) for row in rows]
     return found
+
+
+def rude_documents(job: EncoderJob) -> list[StackExample]:
+    """Whole ordinary posts that swear or insult and hold no demeaning term, of sets that no model learnt more than
+    the beginnings from: documents that are rude and, nearly all of them, not hateful.
+
+    The labelled sets are collected for hate: by them alone a document layer takes any rudeness for it.
+    """
+    matcher = Matcher(load_lexicon("english"))
+    rude = np.array([e.category in RUDE for e in matcher.lexicon.entries])
+    demeaning = demeaning_entries(matcher.lexicon.entries, DEMEANING)
+    found: list[StackExample] = []
+    for spec in job.sets:
+        if not spec.clean or spec.limit is None:
+            continue
+        rows = _unlearnt(spec, job)
+        hits = matcher.find(TextBatch.of([row.text for row in rows]))
+        swears = np.bincount(hits.row[rude[hits.entry] & ~hits.guarded], minlength=len(rows)) > 0
+        demeans = np.bincount(hits.row[demeaning[hits.entry] & ~hits.guarded], minlength=len(rows)) > 0
+        for index in np.flatnonzero(swears & ~demeans)[:RUDE_PER_SET].tolist():
+            row, name = rows[index], f"rude/{spec.name}"
+            found.append(StackExample(row.text, float("nan"), 0.0, name, f"{name}/{row.group}", FINAL, True))
+    return found
+
+
+def _unlearnt(spec: EncoderSet, job: EncoderJob) -> list[LabelledRow]:
+    """The rows that neither an encoder nor `_ordinary` has taken."""
+    taken = (spec.limit or 0) + TEXTS_PER_SET
+    whole: EncoderSet = spec.model_copy(update={"limit": None})
+    return list(labelled_rows(whole, Path(job.data), job.seed))[taken:]
 
 
 def _threads(job: EncoderJob, natural: Sequence[StackExample]) -> Iterator[StackExample]:

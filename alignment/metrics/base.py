@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from alignment.metrics.language_model import LanguageModel
+from classifiers.labelled import read_rows
 from curation.errors import ConfigError, Problem
 from curation.registry import Registry
 from curation.settings import Settings
@@ -61,18 +63,24 @@ class MetricDefinition:
         return found
 
     def check_files(self, settings: Any) -> None:
-        """Every file is there.
+        """Every file is there, and no item stands in one twice: its score would be refused, after hours of training.
 
         Raises:
-            ConfigError: all that are not, each with how to get it.
+            ConfigError: all that are not, each with how to get it, and every file's first repeated item.
         """
         problems: list[Problem] = []
         more = [] if self.more_files is None else self.more_files(settings)
-        for path, how in (*self.item_files(settings), *more):
+        items = self.item_files(settings)
+        for path, how in (*items, *more):
             try:
                 data_file(path, self.name, how)
             except ConfigError as error:
                 problems += error.problems
+        for path, _ in items:
+            repeated = _repeated_id(Path(path), getattr(settings, "limit", None))
+            if repeated is not None:
+                message = f"two rows have the id `{repeated}`"
+                problems.append(Problem("bad-metric-data", message, f"metrics.{self.name}: {path}", "one row an id"))
         if problems:
             raise ConfigError(*problems)
 
@@ -91,6 +99,19 @@ def data_file(path: str, metric: str, how: str) -> Path:
         hint = f"{how}; or list `{metric}` under `skip_metrics`"
         raise ConfigError(Problem("no-metric-data", f"there is no file `{path}`", f"metrics.{metric}", None, hint))
     return found
+
+
+def _repeated_id(path: Path, limit: int | None) -> str | None:
+    """The first `id` that an earlier of the rows to be measured has too; None where rows have none, or no such file."""
+    if not path.is_file():
+        return None
+    seen: set[str] = set()
+    for row in islice(read_rows(path), limit):
+        name = str(row["id"]) if "id" in row else None
+        if name is not None and name in seen:
+            return name
+        seen.add(name or "")
+    return None
 
 
 def weighted_mean(items: Sequence[ItemScore]) -> float:

@@ -86,12 +86,13 @@ def slices(rest: list[Row], data: Path) -> dict[str, list[Row]]:
         for row in read_rows(data / f"toxicity/{name}.jsonl.zst")
         if row["labels"]["class"] == cls and len(row["text"]) >= 40
     ]
+    bold = {row["id"]: row for row in read_rows(data / "eval/bold_prompts.jsonl.zst")}.values()  # one prompt is there twice
     prompts = [
         {"id": row["id"], "text": row["text"], "stratum": "challenging"}
         for row in first(read_rows(data / "eval/rtp_challenging_first.jsonl.zst"), CHALLENGING)
     ] + [
         {"id": row["id"], "text": row["prompt"].strip(), "stratum": "neutral"}
-        for row in sorted(read_rows(data / "eval/bold_prompts.jsonl.zst"), key=hashed)[:NEUTRAL]
+        for row in sorted(bold, key=hashed)[:NEUTRAL]
     ]
     return {
         "clean": [row for row in order if row["source"] in plain][:SLICE],

@@ -131,7 +131,7 @@ def test_natural_english_stays(outcome: Outcome) -> None:
 def test_hostile_use_goes_and_most_talk_about_it_stays(outcome: Outcome) -> None:
     # A floor, not the claim: docs/results has what the models reach on labelled sets.
     assert outcome.kept_share("curated", "toxic_use") <= 0.1
-    assert outcome.kept_share("curated", *TALK) >= 0.65
+    assert outcome.kept_share("curated", *TALK) >= 0.9
 
 
 @pytest.mark.parametrize("arm", ["toxicity", "curated"])

@@ -12,7 +12,7 @@ import pytest
 from classifiers.base import WEIGHTS
 from classifiers.calibration import Calibration
 from classifiers.cascade import Cascade, Mix, holding, mix_matrix, run_cascade
-from classifiers.context_features import read_document_columns, read_mention_columns
+from classifiers.context_features import CUES, READ_DOCUMENT, names_group, read_document_columns, read_mention_columns
 from classifiers.encoder import UNREAD, Encoder, Reading, read_windows, with_marks
 from classifiers.roles import COUNTER, HATE, ROLES, TOXIC
 from classifiers.tokens import Tokens, tokenize
@@ -126,10 +126,31 @@ def test_hate_that_is_answered_counts_less_than_hate_that_is_not() -> None:
     _, _, windows, _ = prepared("First line here.\nSecond line there.", "First line here.\nSecond line there.")
     hate, answer, quiet = [0.0, 4.0, -4.0], [-4.0, -4.0, 4.0], [-5.0, -5.0, -4.0]
     reading = Reading(np.ones(4, bool), np.array([hate, answer, hate, quiet]), np.zeros((0, 6)), {})
-    found = read_document_columns(reading, windows, windows.last - windows.first, np.ones(4))
+    found = read_document_columns(reading, windows, windows.last - windows.first, np.ones(4), np.ones(4, bool))
     unanswered = found[:, 5]
     assert unanswered[0] < 0.05
     assert unanswered[1] > 0.9
+
+
+def test_hate_counts_as_aimed_at_a_group_in_the_windows_that_name_one() -> None:
+    _, _, windows, _ = prepared("First line here.\nSecond line there.", "First line here.\nSecond line there.")
+    text = np.array([[0.0, 2.0, -4.0], [0.0, 4.0, -4.0]] * 2)
+    reading = Reading(np.ones(4, bool), text, np.zeros((0, 6)), {})
+    sizes = windows.last - windows.first
+    names = np.array([True, False, False, False])
+    found = read_document_columns(reading, windows, sizes, np.ones(4), names)
+    highest = dict(zip(READ_DOCUMENT, found.T, strict=True))
+    assert highest["hate_highest"] == pytest.approx([1 / (1 + np.exp(-4.0))] * 2)
+    assert highest["group_hate_highest"] == pytest.approx([1 / (1 + np.exp(-2.0)), 0.0])
+
+
+def test_a_window_names_a_group_by_an_identity_cue_or_a_demeaning_term() -> None:
+    _, tokens, windows, _ = prepared("First line here.\nSecond line there.", "Third line here.")
+    cues = np.zeros(len(tokens.start), np.int64)
+    cues[windows.first[1]] = 1 << CUES.index("identity")
+    cues[windows.first[2]] = 1 << CUES.index("negation")
+    assert names_group(windows, cues, np.array([], np.int64)).tolist() == [False, True, False]
+    assert names_group(windows, cues, np.array([2, 2])).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(

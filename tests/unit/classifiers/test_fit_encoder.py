@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from classifiers import stack_examples
 from classifiers.encoder_data import SOME_MENTION, EncoderSet, LabelRule, load_training_texts, mention_label
+from classifiers.encoder_job import EncoderJob
 from classifiers.logistic import Table, fit_logistic
 from classifiers.windows import WindowSettings
 from curation.errors import ConfigError
@@ -102,3 +104,36 @@ def test_a_base_model_that_is_not_there_is_a_config_error(tmp_path: Path) -> Non
 
     with pytest.raises(ConfigError, match="no-model"):
         base_folder(str(tmp_path))
+
+
+def test_the_mean_of_models_is_that_of_their_weights_and_wants_every_fold(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    from safetensors.torch import save_file
+
+    from classifiers.fit_encoder import mean_of
+
+    paths = [tmp_path / "fold0.safetensors", tmp_path / "fold1.safetensors"]
+    for k, path in enumerate(paths):
+        save_file({"w": torch.full((2,), 3.0 * k), "positions": torch.tensor([0, 1])}, path)
+    found = mean_of(paths)
+    assert {name: value.tolist() for name, value in found.items()} == {"w": [1.5, 1.5], "positions": [0, 1]}
+    with pytest.raises(ConfigError, match=r"(?s)no-model.*fold2"):
+        mean_of([*paths, tmp_path / "fold2.safetensors"])
+
+
+def test_whole_ordinary_posts_that_swear_and_demean_nobody_are_documents_without_hate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_examples, "TEXTS_PER_SET", 0)
+    texts = ["What the fuck,\n\nmy bus is late.", "A quiet day.", "You fucking kike.", "This damn shit again."]
+    rows = [{"id": k, "text": text} for k, text in enumerate(texts)]
+    (tmp_path / "posts.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+    spec = EncoderSet(path="posts.jsonl", licence="PDDL 1.0", clean=True, limit=0)
+    job = EncoderJob(
+        kind="fit", classifier="context", data=str(tmp_path), output="", work="", sets=(spec,), budget_sets=("x",)
+    )
+    found = sorted(stack_examples.rude_documents(job), key=lambda e: e.text)
+    assert [(e.text, e.hate, e.source, e.fold) for e in found] == [
+        (texts[3], 0.0, "rude/posts", stack_examples.FINAL), (texts[0], 0.0, "rude/posts", stack_examples.FINAL),
+    ]  # fmt: skip
+    assert all(np.isnan(e.toxic) for e in found)

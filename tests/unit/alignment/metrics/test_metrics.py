@@ -378,3 +378,12 @@ def test_every_metric_declares_what_it_yields() -> None:
         assert definition.name == name
         assert definition.summary
         assert all(endpoint.name.startswith(f"{name}.") and endpoint.unit for endpoint in definition.endpoints), name
+
+
+def test_an_item_that_stands_twice_in_a_file_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    definition = METRICS.get("piqa")
+    rows = [{"id": name, "query": "Question: x", "choices": ["a", "b"], "gold": 0} for name in ("1", "2", "1")]
+    data = write(tmp_path / "p.jsonl", rows)
+    with pytest.raises(ConfigError, match="two rows have the id `1`"):
+        definition.check_files(definition.settings(data=data))  # type: ignore[call-arg]
+    definition.check_files(definition.settings(data=data, limit=2))  # type: ignore[call-arg]
