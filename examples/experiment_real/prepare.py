@@ -86,7 +86,9 @@ def slices(rest: list[Row], data: Path) -> dict[str, list[Row]]:
         for row in read_rows(data / f"toxicity/{name}.jsonl.zst")
         if row["labels"]["class"] == cls and len(row["text"]) >= 40
     ]
-    bold = {row["id"]: row for row in read_rows(data / "eval/bold_prompts.jsonl.zst")}.values()  # one prompt is there twice
+    bold = {
+        row["id"]: row for row in read_rows(data / "eval/bold_prompts.jsonl.zst")
+    }.values()  # one prompt is there twice
     prompts = [
         {"id": row["id"], "text": row["text"], "stratum": "challenging"}
         for row in first(read_rows(data / "eval/rtp_challenging_first.jsonl.zst"), CHALLENGING)
