@@ -202,7 +202,7 @@ def cost(run: Path) -> list[dict[str, Any]]:
 
 
 def _of_the_job(run: Path) -> dict[str, Any]:
-    """What the report needs of `experiment.json`: perturbations, what effort counts, what was decontaminated."""
+    """What the report needs of `experiment.json`: perturbations, what effort counts, what was left out, the filter."""
     path = run / "experiment.json"
     job = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     perturbed = [
@@ -211,7 +211,12 @@ def _of_the_job(run: Path) -> dict[str, Any]:
         for start in one["start"]
     ]
     helpful = {curve["name"]: curve["helpful"] for curve in job.get("curves", []) if curve.get("helpful")}
-    return {"perturbations": perturbed, "helpful": helpful, "decontaminated": job.get("decontaminated")}
+    return {
+        "perturbations": perturbed,
+        "helpful": helpful,
+        "decontaminated": job.get("decontaminated"),
+        "curation": job.get("curation"),
+    }
 
 
 def record(result: EndpointResult) -> dict[str, Any]:

@@ -121,8 +121,11 @@ def _finish(cell: Cell, metrics: Mapping[str, Settings], wait: bool) -> bool:
 
 
 def write_record(job: ExperimentJob, run: Path, plan: str | None) -> None:
-    """`experiment.json`: the resolved job, the sha256 of its plan, and what was decontaminated so far, arm by arm."""
+    """`experiment.json`: the resolved job, the sha256 of its plan, what filtering took, what was left out so far."""
     record = json.loads(job.model_dump_json())
+    if job.corpus is not None:  # a comparison of efforts without the filter's own would be rigged
+        passes = load_run(job.corpus).manifest.get("passes", [])
+        record["curation"] = {one["name"]: one["wall_s"] for one in passes}
     if plan is not None:
         record["preregistration_sha256"] = plan
     if job.decontaminate is not None:

@@ -37,9 +37,10 @@ def trace(cell: Cell, curve: Curve, metrics: Mapping[str, Settings]) -> None:
     points = []
     for dose in sorted(set(curve.doses)):
         stage = f"{curve.name}-{dose}" if dose else curve.start
-        efforts = {"rows": float(dose), "steps": 0.0}
+        efforts = {"rows": float(dose), "steps": 0.0, "seconds": 0.0}
         if dose:
-            efforts["steps"] = float(_dose(cell, curve, dose, settings, cell.folder(stage)).steps)
+            done = _dose(cell, curve, dose, settings, cell.folder(stage))
+            efforts |= {"steps": float(done.steps), "seconds": done.wall_s}  # seconds: of this machine, not repeatable
         evaluate(cell, stage, wanted if dose else metrics)
         points += [
             CurvePoint(cell.arm, cell.seed, curve.name, x, unit, metric.name, metric.value)

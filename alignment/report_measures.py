@@ -170,7 +170,7 @@ def disparities_section(found: Row) -> str:
 
 
 def cost_section(found: Row) -> str:
-    """What each arm and stage took."""
+    """What each arm and stage took, and what the filters took before."""
     rows = [
         (
             escape(row["arm"]), escape(row["stage"]), f"{row['models']:.0f}", f"{row['steps']:,.0f}",
@@ -180,7 +180,16 @@ def cost_section(found: Row) -> str:
     ]  # fmt: skip
     if not rows:
         return ""
-    return table(("arm", "stage", "models", "steps", "tokens", "seconds"), rows, (2, 3, 4, 5))
+    spent = table(("arm", "stage", "models", "steps", "tokens", "seconds"), rows, (2, 3, 4, 5))
+    passes: Mapping[str, float] = found.get("curation") or {}
+    if not passes:
+        return spent
+    parts = ", ".join(f"{escape(name)} {seconds:,.1f}" for name, seconds in passes.items())
+    note = (
+        f"Curating the corpus, all arms at once, took {sum(passes.values()):,.1f} seconds ({parts}), once for all "
+        "seeds. What people spent on labels for the filters is in the cards of their models, as far as it is known."
+    )
+    return f"{spent}<p class='note'>{note}</p>"
 
 
 def limits(found: Row, missing: Sequence[str]) -> str:

@@ -64,6 +64,7 @@ JOB = {
     "perturb": [{"name": "benign", "kind": "finetune", "start": ["sft", "dpo"]}],
     "curves": [{"name": "effort", "helpful": {"metric": "harm", "margin": 0.05}}],
     "decontaminated": dict.fromkeys(ARMS, LEFT_OUT),
+    "curation": {"measure": 1.5, "score": 20.0},
 }
 
 
@@ -180,6 +181,12 @@ def test_what_the_run_lacks_is_named_and_has_no_section(page: str, bare: str) ->
 
 def section(page: str, title: str) -> str:
     return re.split(r'<h2 id="s\d+">', page.split(f">{title}</h2>")[1])[0]
+
+
+def test_what_the_filters_took_stands_beside_what_training_took(page: str) -> None:
+    shown = section(page, "Cost")
+    assert "took 21.5 seconds (measure 1.5, score 20.0)" in shown
+    assert "<td>pretrain</td>" in shown
 
 
 def test_every_arm_stands_before_and_after_a_perturbation_with_the_change_of_its_seeds(page: str, run: Path) -> None:
