@@ -12,10 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from alignment import policy_gradient as pg
+from alignment.attention import short_attention
 from alignment.loop import LoopSettings, Micro, Objective, Optimiser, accumulate, wants_bf16
 from alignment.losses import taken_log_probs
 from alignment.reference import by_length, response_logits
-from alignment.rollout import Rollout, places, short_attention, tempered_logits, token_values, with_next
+from alignment.rollout import Rollout, places, tempered_logits, token_values, with_next
 from alignment.rows import Example, pad
 from curation.errors import Problem, StageError
 from curation.seeding import derive_seed

@@ -7,15 +7,13 @@ engines differ, and then the ratio is not 1 where it must be. Nothing else may b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationConfig
 
 from alignment import policy_gradient as pg
@@ -35,10 +33,6 @@ MissingEos = Literal["score", "subtract", "keep"]
 # repetition_penalty, no_repeat_ngram_size, top_k, bad_words_ids, …): the sampled distribution is then not the one whose
 # log-probabilities are taken, and the estimated KL turns negative (trl #615, #1005, #1017).
 HARMLESS_OPTIONS = frozenset({"use_cache", "cache_implementation", "cache_config", "compile_config", "disable_compile"})
-
-# Forward and backward pass of torch 2.13's CPU kernels in bf16, flash against plain: 22.6 and 12.0 ms at 16 rows of 128
-# tokens, 15.5 and 19.0 ms at 8 of 256; in fp32 flash is never slower.
-SHORT = 128
 
 # How far a log-probability may differ between `generate`'s way of computing it and training's, in nats.
 GAP_LIMIT = {torch.float32: 1e-2, torch.bfloat16: 1.0}
@@ -300,16 +294,6 @@ def check_gap(gap: float, bf16: bool) -> None:
                 hint="the episodes are not the policy's own: its key-value cache or its position ids are at fault",
             )
         )
-
-
-@contextmanager
-def short_attention(bf16: bool, where: torch.device, width: int) -> Iterator[None]:
-    """On a CPU in bf16, rows of at most `SHORT` tokens take attention's plain formula and not its flash kernel."""
-    if bf16 and where.type == "cpu" and width <= SHORT:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
-        yield
 
 
 def rollout_seed(seed: int, round_number: int, step: int) -> int:

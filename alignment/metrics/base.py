@@ -107,10 +107,11 @@ def _repeated_id(path: Path, limit: int | None) -> str | None:
         return None
     seen: set[str] = set()
     for row in islice(read_rows(path), limit):
-        name = str(row["id"]) if "id" in row else None
-        if name is not None and name in seen:
-            return name
-        seen.add(name or "")
+        if "id" not in row:
+            continue
+        if str(row["id"]) in seen:
+            return str(row["id"])
+        seen.add(str(row["id"]))
     return None
 
 

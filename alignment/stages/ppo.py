@@ -18,6 +18,7 @@ from pydantic import Field
 
 from alignment import checkpoint, processes
 from alignment import policy_gradient as pg
+from alignment.attention import short_attention
 from alignment.compiling import compile_blocks
 from alignment.loop import (
     LoopSettings,
@@ -53,7 +54,6 @@ from alignment.rollout import (
     rewards_of,
     rollout_seed,
     sampling_gap,
-    short_attention,
 )
 from alignment.rows import Example, check_tokenizer, counted
 from alignment.stage import StageResult, finish_stage, finished_stage
