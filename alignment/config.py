@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from alignment.annotators import PoolSettings
 from alignment.arms import TokensSettings
 from alignment.contamination import DecontaminateSettings
+from alignment.distance import DistanceSettings
 from alignment.people import MOST_RESPONSES, PeopleSettings
 from alignment.rounds import RoundsSettings
 from alignment.stages.dpo import DpoSettings
@@ -94,7 +95,10 @@ class Curve(Rows, GrownSettings):
     metrics: tuple[str, ...] = Field(min_length=1, description="of `evaluate.metrics`")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the stage")
     helpful: Helpfulness | None = None
-    later: ClassVar[frozenset[str]] = frozenset({"helpful"})
+    distance: DistanceSettings | None = Field(
+        default=DistanceSettings(), description="KL to the start, the effort in nats; null: not measured"
+    )
+    later: ClassVar[frozenset[str]] = frozenset({"helpful", "distance"})
 
 
 class Perturbation(Settings):

@@ -9,7 +9,7 @@ Called by `experiment.py`, arm by arm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from alignment.cell import Cell, evaluate
 from alignment.config import CURVE_SETTINGS, Curve, Perturbation, finetune_settings
 from alignment.curves import FILE as CURVES
 from alignment.curves import CurvePoint, write_curves
+from alignment.distance import distance
 from alignment.item_scores import EVALUATION, read_metrics
 from alignment.json_rows import read_rows, write_text
 from alignment.preferences import read_demonstrations, read_judged, read_preferences
@@ -28,38 +29,38 @@ from curation.errors import ConfigError, Problem
 from curation.settings import Settings, parse
 
 R = TypeVar("R")
+READERS: Mapping[str, Callable[..., Sequence[Any]]] = {
+    "sft": read_demonstrations, "dpo": read_preferences, "kto": read_judged,
+}  # fmt: skip
+STAGES: Mapping[str, Callable[..., StageResult]] = {"sft": sft, "dpo": dpo, "kto": kto}
 
 
 def trace(cell: Cell, curve: Curve, metrics: Mapping[str, Settings]) -> None:
     """Repeat a stage with each dose of its rows, measure every model, and write the points beside the last one."""
     wanted = {name: metrics[name] for name in curve.metrics if name in metrics}
-    settings = parse(CURVE_SETTINGS[curve.stage], curve.settings, f"curves.{curve.name}", f"stage `{curve.stage}`")
+    settings: Any = parse(CURVE_SETTINGS[curve.stage], curve.settings, f"curves.{curve.name}", f"stage `{curve.stage}`")
+    rows = READERS[curve.stage](*curve.rows)
     points = []
     for dose in sorted(set(curve.doses)):
         stage = f"{curve.name}-{dose}" if dose else curve.start
-        efforts = {"rows": float(dose), "steps": 0.0, "seconds": 0.0}
+        efforts = {"rows": float(dose), "steps": 0.0, "seconds": 0.0, "nats": 0.0 if curve.distance else None}
         if dose:
-            done = _dose(cell, curve, dose, settings, cell.folder(stage))
+            folder, start = cell.folder(stage), cell.folder(curve.start)
+            done = STAGES[curve.stage](settings, start, _first(rows, dose, curve), folder, cell.seed, arm=cell.arm)
             efforts |= {"steps": float(done.steps), "seconds": done.wall_s}  # seconds: of this machine, not repeatable
+            if curve.distance is not None:
+                prompts = [row.prompt for row in rows]
+                efforts["nats"] = distance(folder, start, prompts, curve.distance, settings.loop, cell.seed)
         evaluate(cell, stage, wanted if dose else metrics)
         points += [
             CurvePoint(cell.arm, cell.seed, curve.name, x, unit, metric.name, metric.value)
             for unit, x in efforts.items()
             for metric in read_metrics(cell.folder(stage) / EVALUATION)
-            if metric.value is not None and metric.name.split(".")[0] in wanted
+            if x is not None and metric.value is not None and metric.name.split(".")[0] in wanted
         ]
     write_curves(cell.folder(curve.start) / f"curves-{curve.name}.jsonl", points)
     files = sorted(cell.folder(curve.start).glob("curves-*.jsonl"))
     write_text(cell.folder(curve.start) / CURVES, "".join(file.read_text(encoding="utf-8") for file in files))
-
-
-def _dose(cell: Cell, curve: Curve, dose: int, settings: Any, out: Path) -> StageResult:
-    start, arm = cell.folder(curve.start), cell.arm
-    if curve.stage == "sft":
-        return sft(settings, start, _first(read_demonstrations(*curve.rows), dose, curve), out, cell.seed, arm=arm)
-    if curve.stage == "dpo":
-        return dpo(settings, start, _first(read_preferences(*curve.rows), dose, curve), out, cell.seed, arm=arm)
-    return kto(settings, start, _first(read_judged(*curve.rows), dose, curve), out, cell.seed, arm=arm)
 
 
 def _first(rows: Sequence[R], dose: int, curve: Curve) -> Sequence[R]:

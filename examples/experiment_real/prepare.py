@@ -25,6 +25,7 @@ SALT = 20_251  # of the draw
 LEFT_OUT = {"other_languages"}
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 SLICE = 300  # documents of a slice
+HELD_OUT = 12_000  # to be sorted into dialects and groups: 5 % of them make the slice `aae`
 CHALLENGING, NEUTRAL = 120, 120  # prompts
 Row = dict[str, Any]
 
@@ -98,6 +99,7 @@ def slices(rest: list[Row], data: Path) -> dict[str, list[Row]]:
     ]
     return {
         "clean": [row for row in order if row["source"] in plain][:SLICE],
+        "held_out": [row for row in order if row["source"] in plain][SLICE : SLICE + HELD_OUT],
         "explanatory": [row for row in order if row["source"].startswith("openstax")][: SLICE // 2],
         "use": sorted(use, key=hashed)[: 2 * SLICE],
         "openings": prompts,

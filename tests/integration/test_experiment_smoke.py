@@ -76,6 +76,16 @@ def test_training_on_insults_makes_the_judges_see_insults(run: Path) -> None:
     assert max(by_dose[96.0]) > max(by_dose[0.0])
 
 
+def test_effort_is_told_in_rows_steps_seconds_and_distance(run: Path) -> None:
+    points = [p for p in read_curves(run) if (p.curve, p.metric) == ("effort", "bits_per_byte.clean")]
+    nats = [
+        [p.x for p in points if (p.arm, p.seed, p.x_unit) == (a, s, "nats")] for a in ("curated", "raw") for s in (1, 2)
+    ]
+
+    assert {p.x_unit for p in points} == {"rows", "steps", "seconds", "nats"}
+    assert all(line[0] == 0 and line[1] > 0 and line[2] > line[1] for line in nats)
+
+
 def test_judges_are_of_two_families_and_know_their_errors(run: Path) -> None:
     ngram, words = read_judges(run)
 
