@@ -110,6 +110,15 @@ def test_every_todo_has_an_issue_number() -> None:
     assert found == []
 
 
+def test_every_tracked_file_is_a_file_of_its_own() -> None:
+    """A link to somewhere on one machine dangles on every other; a folder `runs` that is one stops every job."""
+    if not (REPO / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=REPO, capture_output=True, text=True, check=True)
+
+    assert [line for line in listed.stdout.splitlines() if not line.startswith(("100644", "100755"))] == []
+
+
 def used_codes() -> set[str]:
     """The first argument of every `Problem(...)` in the packages."""
     calls = [
