@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.systems import BATCH, DRAW_SEED, FIRST_STAGES, Systems, arguments, finish, systems_of
-from classifiers.cascade import holding
+from classifiers.cascade import holding, run_cascade
 from classifiers.context import demeaning_entries
 from classifiers.labelled import read_rows
 from classifiers.scoring import Scorer
@@ -134,15 +134,13 @@ COUNTED = ("documents", "documents_asked", "documents_with_term", "windows", "wi
 
 
 def asked_share(systems: Systems, folder: Path, per_file: int) -> list[dict[str, Any]]:
-    """Per corpus file: documents and windows that are unsure or hold a term, and documents that were really read twice.
+    """Per corpus file: documents and windows that the cascade reads, and those that hold a term.
 
-    `asked` is the rule of the cascade (first-stage probability from the card's level on, or a demeaning term in the
-    window) applied here; `read` is what the scorer's own stage column says.
+    `asked` is what the cascade reads; `read` is what the scorer's own stage column says, other languages left out.
     """
     lexicon = load_lexicon(systems.settings.lexicon)
     matcher = Matcher(lexicon)
     demeaning = demeaning_entries(lexicon.entries, frozenset(systems.settings.demeaning))
-    low = systems.scorer._cascade.low
     rows = []
     for name, texts in corpus_texts(folder, per_file):
         counts = np.zeros(8)
@@ -150,10 +148,10 @@ def asked_share(systems: Systems, folder: Path, per_file: int) -> list[dict[str,
             batch = TextBatch(part)
             tokens = tokenize(batch)
             windows = cut(tokens, systems.settings.windows)
-            probability = systems.first.probabilities(tokens, windows)
             hits = matcher.find(batch)
-            holds = holding(hits, demeaning[hits.entry] & ~hits.guarded, tokens, windows)
-            asked = (probability >= low) | holds
+            named = demeaning[hits.entry] & ~hits.guarded
+            holds = holding(hits, named, tokens, windows)
+            asked = run_cascade(batch, tokens, windows, systems.scorer._cascade, hits, named).reading.asked
             stage = systems.scorer.score(part)["toxicity.stage"].fill_null("").to_pylist()
             size = windows.last - windows.first
             counts += (

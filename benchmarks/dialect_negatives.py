@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from classifiers.context import ContextModel, demeaning_entries
+from classifiers.context import ContextModel, ContextReader, demeaning_entries
 from classifiers.encoder_data import labelled_rows
 from classifiers.encoder_job import EncoderJob, job_texts
 from classifiers.fit_context import Stack, context_card, fit_stack, layer_metrics
@@ -67,7 +67,8 @@ def removals(job: EncoderJob, cards: Sequence[Path], left_out: set[str]) -> None
     settings = ScoringSettings(toxicity_model=shipped["toxicity"], encoder_model=shipped["encoder"])
     scorer = Scorer(settings, {"context"})
     lexicon = load_lexicon("english")
-    models = [ContextModel(card, lexicon, frozenset(settings.demeaning)) for card in cards]
+    reader = ContextReader(lexicon, frozenset(settings.demeaning))
+    models = [ContextModel(card, reader) for card in cards]
     paths = sorted(p for p in (Path(job.data) / "corpus").glob("*.jsonl.zst") if "other_languages" not in p.name)
     texts = [text for p in paths for row in read_rows(p) if (text := str(row["text"])) not in left_out]
     shares, counts = [], []

@@ -4,7 +4,8 @@ In: a finished run with the signals of the `context` filter (examples/curate_rea
 rule reads the stored signals, and whether a document names a group of people (a plain word of the cue list or a
 demeaning term). Out: for each rule the share removed of all, of AAE-leaning and of White-aligned documents, and the
 ratio of the two, plain and at equal source and length, with 95 % bootstrap intervals. `--show N` prints N of the
-documents that `curated` removes, drawn by hash, to be read by a person. Last, how many hateful rows of some labelled
+documents that `curated` removes, drawn by hash, to be read by a person; with `--beside RUN` only such as it keeps in
+that other run of the same corpus. Last, how many hateful rows of some labelled
 sets name a group: the most that a rule about naming could find there.
 """
 
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the labelled sets")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N removed documents to read")
+    parser.add_argument("--beside", type=Path, metavar="RUN", help="show what this run keeps")
     options = parser.parse_args()
     found = load(options.run)
     print(
@@ -160,6 +162,11 @@ def main() -> None:
     print(f"\nHateful rows that name a group: {', '.join(shares)}")
     if options.show:
         gone = np.flatnonzero(next(rules(found))[1])
+        if options.beside:
+            other = load(options.beside)
+            kept = set(np.array(other.ids)[~next(rules(other))[1]].tolist())
+            gone = np.array([at for at in gone.tolist() if found.ids[at] in kept])
+            print(f"\n{len(gone):,} removed documents are kept by {options.beside}")
         for at in sorted(gone.tolist(), key=lambda k: unit_hash(found.ids[k], SEED))[: options.show]:
             text = " / ".join(found.texts[at].as_py()[:300].split("\n"))
             print(f"\n{found.sources[at]} {found.max_use[at]:.2f} {found.document_use[at]:.2f}: {text}")

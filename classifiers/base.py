@@ -30,6 +30,9 @@ CLASSIFIERS: Registry[ClassifierInfo] = Registry("classifier")
 CLASSIFIERS.add("toxicity", ClassifierInfo("fastText words and bigrams over windows, calibrated", "toxicity.json"))
 CLASSIFIERS.add("encoder", ClassifierInfo("MiniLM: toxic, hate, counter-speech; the role of a mention", "encoder.json"))
 CLASSIFIERS.add("context", ClassifierInfo("role of every mention: use or one of five kinds of mention", "context.json"))
+CLASSIFIERS.add(
+    "gate", ClassifierInfo("which documents the encoder reads, from the first stage and lists", "gate.json")
+)
 CLASSIFIERS.add("detoxify", ClassifierInfo("toxicity of the second stage, when its weights are at hand", ""))
 
 

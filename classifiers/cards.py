@@ -81,8 +81,8 @@ def encoder_card(card: Mapping[str, Any]) -> str:
             f" {card['mix']['weight']} and bias {card['mix']['bias']}"
         ),
         (
-            f"- a window is read from a first-stage probability of {card['low']}, or with a demeaning term in it:"
-            f" at most {100 * card['budget']['documents']:.0f} % of ordinary documents"
+            f"- without the document gate a window is read from a first-stage probability of {card['low']}, or with a"
+            f" demeaning term in it: at most {100 * card['budget']['documents']:.0f} % of ordinary documents"
         ),
         f"- weights: {card.get('terms', 'Apache-2.0, like the project')}",
         *(f"- {note}" for note in card.get("notes", ())),
@@ -187,6 +187,56 @@ def context_card(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def gate_card(card: Mapping[str, Any]) -> str:
+    """Markdown card of the document gate."""
+
+    def share(metric: Mapping[str, float]) -> str:
+        return f"{100 * metric['value']:.0f} % ({100 * metric['low']:.0f}–{100 * metric['high']:.0f})"
+
+    lines = [
+        "# Model card: gate (which documents the encoder reads)",
+        "",
+        f"One logistic layer over {len(card['gate']['features'])} named features: the first stage's highest windows,",
+        "listed terms and cues, and how suspicious the windows are that name a group, hold a term that attacks, or",
+        "address a reader. Weights are plain JSON. Fitted by `headwater fit examples/fit_gate.yaml` on ordinary text",
+        "that was read whole, to find the documents in which a reading finds something.",
+        "",
+        f"- reads at most {card['windows']} windows of a document from log-odds of {card['threshold']} on, and every",
+        f"  document with a demeaning term: {100 * card['budget']['documents']:.1f} % of ordinary documents",
+        f"- belongs to the first stage of sha256 `{card['first_stage']}`",
+        f"- rows: {card['rows']['documents']:,}; seed {card['seed']}",
+        f"- found in them: {card['rows']['hateful']:,} hateful or with a used term, from half the bounds of `curated`",
+        f"  on; {card['rows']['toxic']:,} toxic besides",
+        "- weights: Apache-2.0, like the project",
+        "",
+        "## Held-out tenth: what a budget keeps of what a whole reading finds (95 % Wilson intervals)",
+        f"AUROC: hateful or used {_bounds(card['metrics']['hateful'])}, toxic {_bounds(card['metrics']['toxic'])}",
+        "",
+        "| documents read | hateful or used | toxic |",
+        "|---|---|---|",
+        *(
+            f"| {100 * row['documents']:.0f} % | {share(row['hateful'])} | {share(row['toxic'])} |"
+            for row in card["metrics"]["kept"]
+        ),
+        "",
+        "## Data",
+        "| set | licence |",
+        "|---|---|",
+        *(f"| `{spec['path']}` | {spec['licence']} |" for spec in card["sets"]),
+        "",
+        "## Known failures",
+        "- Hate that names nobody in plain words, in texts that the first stage finds harmless, is not read.",
+        "- What the gate calls worth reading is what the shipped models would find: their mistakes are its own.",
+        "- English only.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _bounds(metric: Mapping[str, float]) -> str:
+    return f"{metric['value']:.3f} ({metric['low']:.3f}–{metric['high']:.3f})"
+
+
 def _left_out(found: Mapping[str, Any]) -> list[str]:
     def share(metric: Mapping[str, float]) -> str:
         return f"{100 * metric['value']:.0f} % ({100 * metric['low']:.0f}–{100 * metric['high']:.0f})"
@@ -204,8 +254,7 @@ def _left_out(found: Mapping[str, Any]) -> list[str]:
 
 
 def _area(found: Mapping[str, Any]) -> str:
-    metric = found["auroc"]
-    return f"{metric['value']:.3f} ({metric['low']:.3f}–{metric['high']:.3f}), ECE {found['ece']:.3f}"
+    return f"{_bounds(found['auroc'])}, ECE {found['ece']:.3f}"
 
 
 def _called(found: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
-"""The toxicity cascade: a first stage on every window, a second where that is unsure or a demeaning term stands.
+"""The toxicity cascade: a first stage on every window, a second on documents that it may help to read.
 
 In: texts, tokens, windows, mentions. Out: one probability per window, the stage that gave it, and what the encoder read
-on the way, which the context model needs too. The second stage is the shipped encoder; a Detoxify model takes over its
-probability when one is at hand.
+on the way, which the context model needs too. Windows with a demeaning term are always read; which others, the document
+gate says, or, without one, a bound on the first stage's probability. The second stage is the shipped encoder; a
+Detoxify model takes over its probability when one is at hand.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from classifiers.document_gate import DocumentGate
 from classifiers.encoder import Encoder, Reading, Reads, read_windows, window_span
 from classifiers.roles import HATE, TOXIC
 from classifiers.tokens import Tokens
 from classifiers.toxicity_fasttext import FastTextToxicity
 from classifiers.windows import Windows, token_at
+from curation.kernels.text_batch import TextBatch
 from curation.lexicon.matcher import Hits
 
 F64 = npt.NDArray[np.float64]
@@ -65,8 +67,9 @@ class Cascade:
     first: FastTextToxicity
     encoder: Reads
     mix: Mix
-    low: float  # first-stage probability from which a window goes to the second stage
+    low: float  # without a gate: first-stage probability from which a window goes to the second stage
     detoxify: SecondStage | None = None
+    gate: DocumentGate | None = None
 
     @classmethod
     def load(
@@ -88,12 +91,16 @@ class Scored:
 
 
 def run_cascade(
-    texts: pa.Array, tokens: Tokens, windows: Windows, cascade: Cascade, hits: Hits, demeaning: Mask
+    batch: TextBatch, tokens: Tokens, windows: Windows, cascade: Cascade, hits: Hits, demeaning: Mask
 ) -> Scored:
     """Window probabilities. `demeaning`: per hit, whether its term is one that is read wherever it stands."""
     probability = cascade.first.probabilities(tokens, windows)
-    asked = (probability >= cascade.low) | holding(hits, demeaning, tokens, windows)
-    reading = read_windows(cascade.encoder, texts, tokens, windows, hits, asked)
+    held = holding(hits, demeaning, tokens, windows)
+    if cascade.gate is None:
+        asked = (probability >= cascade.low) | held
+    else:
+        asked = cascade.gate.asked(batch, tokens, windows, probability, hits, held)
+    reading = read_windows(cascade.encoder, batch.array, tokens, windows, hits, asked)
     failed = dict(reading.failed)
     stage = asked.astype(np.int8)
     if cascade.detoxify is None:
@@ -102,7 +109,7 @@ def run_cascade(
     at = np.flatnonzero(asked)
     for row in np.unique(windows.row[at]).tolist():
         mine = at[windows.row[at] == row]
-        text = texts[row].as_py()
+        text = batch[row]
         pieces = [text[slice(*window_span(text, tokens, windows, w))] for w in mine.tolist()]
         try:
             probability[mine] = cascade.detoxify.probabilities(pieces)

@@ -108,7 +108,8 @@ def run_fit(args: argparse.Namespace) -> int:
     from curation.config import load_job_file
 
     given = load_job_file(args.job, "fit", args.set)
-    name, output, card = (_fit_context if given.get("classifier") == "context" else _fit_toxicity)(given, args.job)
+    fitting = {"context": _fit_context, "gate": _fit_gate}.get(str(given.get("classifier")), _fit_toxicity)
+    name, output, card = fitting(given, args.job)
     print(json.dumps(card, sort_keys=True) if args.json else Path(output) / f"{name}.md")
     return 0
 
@@ -128,6 +129,14 @@ def _fit_context(given: dict[str, Any], where: str) -> tuple[str, str, dict[str,
 
     job = parse(EncoderJob, given, where, "this job")
     return "context", job.output, fit_context(job)
+
+
+def _fit_gate(given: dict[str, Any], where: str) -> tuple[str, str, dict[str, Any]]:
+    from classifiers.fit_gate import GateJob, fit_gate
+    from curation.settings import parse
+
+    job = parse(GateJob, given, where, "this job")
+    return "gate", job.output, fit_gate(job)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -115,6 +115,10 @@ class ContextReader:
         """Hits of a demeaning category, homonyms by guard phrase included."""
         return np.asarray(self._demeaning[hits.entry])
 
+    def category(self, hits: Hits) -> npt.NDArray[np.int64]:
+        """Index into `context_features.CATEGORIES` of every hit's term; -1 for others."""
+        return np.asarray(self._category[hits.entry])
+
     def term_rates(self, tokens: Tokens, hits: Hits) -> F64:
         """Profanities and insults per 20 tokens of each document, shape (rows, 2), capped at 3."""
         size = np.maximum(np.diff(tokens.bounds), 20)
@@ -128,7 +132,8 @@ class ContextReader:
         self, batch: TextBatch, tokens: Tokens, rows: npt.NDArray[np.int64], bits: npt.NDArray[np.int64]
     ) -> None:
         """Set the class bit of every cue found in `rows` on its first token, in place."""
-        found = self._cues.find(TextBatch(batch.array.take(pa.array(rows))))
+        every = len(rows) == len(batch)
+        found = self._cues.find(batch if every else TextBatch(batch.array.take(pa.array(rows))))
         if len(found):
             at = token_at(tokens, rows[found.row].astype(np.int32), found.start)
             np.bitwise_or.at(bits, at, self._bits[found.entry])
@@ -212,19 +217,15 @@ def sigmoid(x: F64) -> F64:
 class ContextModel:
     """The fitted roles: a reader and three linear models from one JSON card."""
 
-    def __init__(self, path: Path, lexicon: Lexicon, demeaning: frozenset[str]) -> None:
+    def __init__(self, path: Path, reader: ContextReader) -> None:
         """Raises ConfigError: the card cannot be read or names other weights."""
         card = load_card(path)
-        self._resource = resource("context", card, path)
-        self._reader = ContextReader(lexicon, demeaning)
+        self.resource = resource("context", card, path)  # the manifest's row
+        self._reader = reader
         self._use = Linear.load(card["use"], features.MENTION_NAMES)
         self._kind = Linear.load(card["kind"], features.MENTION_NAMES)
         self._document = Linear.load(card["document"], features.DOCUMENT_NAMES)
         self._abstain = (float(card["abstain"][0]), float(card["abstain"][1]))
-
-    def resources(self) -> list[dict[str, str]]:
-        """Manifest rows of the model and its cue list."""
-        return [self._resource, self._reader.cue_resource]
 
     def judge(
         self, batch: TextBatch, tokens: Tokens, windows: Windows, toxicity: F64, reading: Reading, hits: Hits

@@ -25,7 +25,7 @@ from classifiers.context import ContextReader, Linear, demeaning_entries, sigmoi
 from classifiers.encoder_data import SOME_MENTION, TrainingText
 from classifiers.encoder_job import EncoderJob, job_texts
 from classifiers.evaluate import auroc, rate, with_interval
-from classifiers.labelled import read_rows
+from classifiers.labelled import every_so_manieth
 from classifiers.logistic import Table, fit_logistic, plain
 from classifiers.roles import MENTION_ROLES
 from classifiers.stack_examples import FINAL, is_test, stack_examples
@@ -105,15 +105,11 @@ def missing_models(job: EncoderJob, texts: Sequence[TrainingText]) -> bool:
 def choose_low(job: EncoderJob, stages: Stages) -> tuple[float, list[dict[str, float]]]:
     """The lowest first-stage probability at which at most `budget` of ordinary documents are read, and the curve.
 
+    It decides what is read where no document gate does (`fit_gate.py`).
+
     Ordinary: every `budget_step`-th row of `job.budget_sets`, which are only measured, never learnt from.
     """
-    root = Path(job.data)
-    texts = [
-        str(row["text"])
-        for path in job.budget_sets
-        for index, row in enumerate(read_rows(root / path))
-        if index % job.budget_step == 0
-    ]
+    texts = every_so_manieth(Path(job.data), job.budget_sets, job.budget_step)
     batch = TextBatch.of(texts)
     tokens = tokenize(batch)
     windows = cut(tokens, job.windows)

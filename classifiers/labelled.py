@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,13 @@ def load_set(spec: LabelledSet, root: Path, seed: int) -> list[Row]:
         return rows
     kept = [row for row in rows if row.toxic][: spec.limit]
     return kept + [row for row in rows if not row.toxic][: spec.limit]
+
+
+def every_so_manieth(root: Path, paths: Iterable[str], step: int, offset: int = 0) -> list[str]:
+    """The texts of the rows offset, offset + step, … of every file."""
+    return [
+        str(row["text"]) for path in paths for index, row in enumerate(read_rows(root / path)) if index % step == offset
+    ]
 
 
 def dotted(row: Any, path: str) -> Any:

@@ -7,6 +7,7 @@ In: an Arrow array of texts. Out: column name → array, rows as given. Null mea
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from classifiers.base import WEIGHTS, load_card, resource
+from classifiers.base import WEIGHTS, load_card, resource, sha256_of
 from classifiers.calibration import Calibration
 from classifiers.cascade import STAGES, Cascade, Scored, run_cascade
-from classifiers.context import ContextModel, Mentions, demeaning_entries
+from classifiers.context import ContextModel, ContextReader, Mentions, demeaning_entries
+from classifiers.document_gate import DocumentGate, gate_features
 from classifiers.language_gate import LanguageGate
 from classifiers.spans import mention_lists, span_lists
 from classifiers.tokens import Tokens, tokenize
@@ -40,6 +42,10 @@ class ScoringSettings(Settings):
     context_model: str = Field(default="shipped", description="`shipped`, or the .json card of a fitted model")
     detoxify_model: str | None = Field(default=None, description="folder of a local Detoxify snapshot; never fetched")
     encoder_model: str = Field(default="shipped", description="`shipped`, or the .json card of a fitted encoder")
+    gate_model: str = Field(
+        default="none",
+        description="`shipped` or a fitted gate's .json card, which says what is read; `none`: a bound",
+    )
     second_stage_from: float | None = Field(
         default=None, ge=0, le=1, description="first-stage probability from which the encoder reads; None: the card's"
     )
@@ -82,18 +88,14 @@ class Scorer:
             self._blocklist = Matcher(listed.only(settings.blocklist_languages), fold_disguises=False)
             self._resources.append(listed.resource())
         if self.filters & {"toxicity", "sentence", "context"}:
-            self._load_toxicity()
+            self._load_first_stage()
         if self.filters & {"toxicity", "context"}:
-            lexicon = load_lexicon(settings.lexicon)
-            self._terms = Matcher(lexicon)
-            self._demeaning = demeaning_entries(lexicon.entries, frozenset(settings.demeaning))
-            self._resources.append(lexicon.resource())
+            self._load_second_stage()
         if "context" in self.filters:
-            path = _card_path(settings.context_model, "context.json")
-            self._context = ContextModel(path, self._terms.lexicon, frozenset(settings.demeaning))
-            self._resources += self._context.resources()
+            self._context = ContextModel(_card_path(settings.context_model, "context.json"), self._reader)
+            self._resources.append(self._context.resource)
 
-    def _load_toxicity(self) -> None:
+    def _load_first_stage(self) -> None:
         self._gate = LanguageGate(self.settings.languages)
         self._resources.append(
             {"name": self._gate.model.name, "version": "1", "sha256": self._gate.model.sha256, "kind": "model"}
@@ -102,8 +104,13 @@ class Scorer:
         card = load_card(path)
         self._toxicity = FastTextToxicity(path.with_suffix(".ftz"), Calibration.load(path, "calibration"))
         self._resources.append(resource("toxicity", card, path))
-        if not self.filters & {"toxicity", "context"}:
-            return
+
+    def _load_second_stage(self) -> None:
+        lexicon = load_lexicon(self.settings.lexicon)
+        self._terms = Matcher(lexicon)
+        self._demeaning = demeaning_entries(lexicon.entries, frozenset(self.settings.demeaning))
+        self._reader = ContextReader(lexicon, frozenset(self.settings.demeaning))
+        self._resources += [lexicon.resource(), self._reader.cue_resource]
         detoxify: Detoxify | None = None
         if "toxicity" in self.filters and self.settings.detoxify_model is not None:
             reason = missing()
@@ -112,13 +119,25 @@ class Scorer:
             else:
                 detoxify = Detoxify(self.settings.detoxify_model)
                 self._resources.append(detoxify.resource())
-        self._cascade, row = Cascade.load(
-            self._toxicity,
-            _card_path(self.settings.encoder_model, "encoder.json"),
-            self.settings.second_stage_from,
-            detoxify,
-        )
+        encoder = _card_path(self.settings.encoder_model, "encoder.json")
+        cascade, row = Cascade.load(self._toxicity, encoder, self.settings.second_stage_from, detoxify)
         self._resources.append(row)
+        self._cascade = replace(cascade, gate=self._document_gate(cascade.low))
+
+    def _document_gate(self, low: float) -> DocumentGate | None:
+        if self.settings.gate_model == "none" or self.settings.second_stage_from is not None:
+            return None
+        path = _card_path(self.settings.gate_model, "gate.json")
+        found = DocumentGate.load(path, sha256_of(self._toxicity.path), self._reader)
+        if found is None:
+            self._notes.append(
+                f"the document gate was fitted over another first stage; instead of it windows from {low} on are read"
+                " (`headwater fit` makes a gate for yours)"
+            )
+            return None
+        gate, row = found
+        self._resources.append(row)
+        return gate
 
     def resources(self) -> list[dict[str, str]]:
         """[{name, version, sha256, kind}] of every model and list in use, for the manifest."""
@@ -127,6 +146,17 @@ class Scorer:
     def notes(self) -> list[str]:
         """What a reader of the run must know about the models, one sentence each."""
         return list(self._notes)
+
+    def gate_features(self, texts: pa.Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """What the document gate sees of every text, and which texts hold a demeaning term, so that they are read."""
+        batch = TextBatch(texts)
+        tokens = tokenize(batch)
+        windows = cut(tokens, self.settings.windows)
+        hits = self._terms.find(batch)
+        first = self._toxicity.probabilities(tokens, windows)
+        held = np.zeros(len(batch), bool)
+        held[hits.row[self._demeaning[hits.entry] & ~hits.guarded]] = True
+        return gate_features(batch, tokens, windows, first, hits, self._reader), held
 
     def score(self, texts: pa.Array) -> dict[str, pa.Array]:
         """The columns of every filter asked for, and `scoring.failed` (null when all went well)."""
@@ -141,7 +171,7 @@ class Scorer:
             if self.filters & {"toxicity", "context"}:
                 hits = self._terms.find(batch)
                 scored = run_cascade(
-                    texts, tokens, windows, self._cascade, hits, self._demeaning[hits.entry] & ~hits.guarded
+                    batch, tokens, windows, self._cascade, hits, self._demeaning[hits.entry] & ~hits.guarded
                 )
                 failed |= scored.failed
             if "toxicity" in self.filters:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-JOBS = ("examples/fit_toxicity.yaml", "examples/fit_context.yaml")
-CARDS = ("toxicity", "encoder", "context")
+JOBS = ("examples/fit_toxicity.yaml", "examples/fit_context.yaml", "examples/fit_gate.yaml")
+CARDS = ("toxicity", "encoder", "context", "gate")
 
 
 def weights_may_ship(page: str) -> dict[str, bool]:

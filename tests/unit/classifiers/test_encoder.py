@@ -96,7 +96,7 @@ def test_a_window_is_asked_about_when_the_first_stage_doubts_it_or_a_demeaning_t
     demeaning = hits.row == 1
     told = Told()
     cascade = Cascade(first, told, Mix(np.array([0.0, 0.0, 0.0]), -1.0), 0.5)
-    scored = run_cascade(texts, tokens, windows, cascade, hits, demeaning)
+    scored = run_cascade(TextBatch(texts), tokens, windows, cascade, hits, demeaning)
     assert [text for text, _ in told.asked] == said[:2]
     assert scored.stage.tolist() == [1, 1, 0]
     assert scored.probability[:2] == pytest.approx([1 / (1 + np.e)] * 2)
