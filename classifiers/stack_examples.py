@@ -34,7 +34,7 @@ from curation.seeding import derive_seed, unit_hash
 FINAL = -1  # the models that are shipped; others are read by their fold's
 TEXTS_PER_SET = 2500
 THREADS = 1200
-SUSPECT_PER_SET = 2500
+RUDE_PER_SET = 2500
 RUDE = frozenset({"insult", "profanity", "sexual"})
 
 
@@ -74,7 +74,7 @@ def stack_examples(job: EncoderJob, texts: Sequence[TrainingText]) -> list[Stack
         natural += [_of(mine[k]) for k in sorted(chosen.tolist())]
     natural += _ordinary(job)
     written = [_of(t) for t in texts if t.frame and held_frame(t, job.seed)]
-    return [*natural, *written, *_threads(job, natural), *suspect_documents(job)]
+    return [*natural, *written, *_threads(job, natural), *rude_documents(job)]
 
 
 def _of(text: TrainingText) -> StackExample:
@@ -94,31 +94,26 @@ def _ordinary(job: EncoderJob) -> list[StackExample]:
     return found
 
 
-def suspect_documents(job: EncoderJob) -> list[StackExample]:
-    """Whole ordinary posts that swear or insult (`rude`), or else name a group of people (`named`), and hold no
-    demeaning term, of sets that no model learnt more than the beginnings from: nearly none of them are hateful.
+def rude_documents(job: EncoderJob) -> list[StackExample]:
+    """Whole ordinary posts that swear or insult and hold no demeaning term, of sets that no model learnt more than
+    the beginnings from: documents that are rude and, nearly all of them, not hateful.
 
-    The labelled sets are collected for hate: by them alone a document layer takes rudeness, and any talk of gays,
-    Muslims or Americans, for it.
+    The labelled sets are collected for hate: by them alone a document layer takes any rudeness for it.
     """
-    matcher, cues = Matcher(load_lexicon("english")), Matcher(load_lexicon("cues"), fold_disguises=False)
+    matcher = Matcher(load_lexicon("english"))
     rude = np.array([e.category in RUDE for e in matcher.lexicon.entries])
     demeaning = demeaning_entries(matcher.lexicon.entries, DEMEANING)
-    identity = np.array([e.label == "identity" for e in cues.lexicon.entries])
     found: list[StackExample] = []
     for spec in job.sets:
         if not spec.clean or spec.limit is None:
             continue
         rows = _unlearnt(spec, job)
-        batch = TextBatch.of([row.text for row in rows])
-        hits, names = matcher.find(batch), cues.find(batch)
+        hits = matcher.find(TextBatch.of([row.text for row in rows]))
         swears = np.bincount(hits.row[rude[hits.entry] & ~hits.guarded], minlength=len(rows)) > 0
         demeans = np.bincount(hits.row[demeaning[hits.entry] & ~hits.guarded], minlength=len(rows)) > 0
-        named = np.bincount(names.row[identity[names.entry]], minlength=len(rows)) > 0
-        for kind, chosen in (("rude", swears & ~demeans), ("named", named & ~swears & ~demeans)):
-            for index in np.flatnonzero(chosen)[:SUSPECT_PER_SET].tolist():
-                row, name = rows[index], f"{kind}/{spec.name}"
-                found.append(StackExample(row.text, float("nan"), 0.0, name, f"{name}/{row.group}", FINAL, True))
+        for index in np.flatnonzero(swears & ~demeans)[:RUDE_PER_SET].tolist():
+            row, name = rows[index], f"rude/{spec.name}"
+            found.append(StackExample(row.text, float("nan"), 0.0, name, f"{name}/{row.group}", FINAL, True))
     return found
 
 

@@ -121,23 +121,19 @@ def test_the_mean_of_models_is_that_of_their_weights_and_wants_every_fold(tmp_pa
         mean_of([*paths, tmp_path / "fold2.safetensors"])
 
 
-def test_whole_ordinary_posts_that_swear_or_name_a_group_and_demean_nobody_are_documents_without_hate(
+def test_whole_ordinary_posts_that_swear_and_demean_nobody_are_documents_without_hate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stack_examples, "TEXTS_PER_SET", 0)
-    texts = [
-        "What the fuck,\n\nmy bus is late.", "A quiet day.", "You fucking kike.", "This damn shit again.",
-        "A film about\nmuslims.", "Kikes and muslims.", "Fuck, muslims again.",
-    ]  # fmt: skip
+    texts = ["What the fuck,\n\nmy bus is late.", "A quiet day.", "You fucking kike.", "This damn shit again."]
     rows = [{"id": k, "text": text} for k, text in enumerate(texts)]
     (tmp_path / "posts.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
     spec = EncoderSet(path="posts.jsonl", licence="PDDL 1.0", clean=True, limit=0)
     job = EncoderJob(
         kind="fit", classifier="context", data=str(tmp_path), output="", work="", sets=(spec,), budget_sets=("x",)
     )
-    found = sorted(stack_examples.suspect_documents(job), key=lambda e: e.text)
+    found = sorted(stack_examples.rude_documents(job), key=lambda e: e.text)
     assert [(e.text, e.hate, e.source, e.fold) for e in found] == [
-        (texts[4], 0.0, "named/posts", stack_examples.FINAL), (texts[6], 0.0, "rude/posts", stack_examples.FINAL),
         (texts[3], 0.0, "rude/posts", stack_examples.FINAL), (texts[0], 0.0, "rude/posts", stack_examples.FINAL),
     ]  # fmt: skip
     assert all(np.isnan(e.toxic) for e in found)
