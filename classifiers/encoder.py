@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from classifiers.base import load_card, resource
 from classifiers.roles import ROLES
+from classifiers.spelled import close_up, moved
 from classifiers.tokens import Tokens
 from classifiers.windows import Windows, token_at
 from curation.errors import ConfigError, Problem
@@ -59,11 +60,19 @@ class Encoder:
         model, tokenizer = (card_path.parent / card[key] for key in ("model", "tokenizer"))
         return cls(model, tokenizer), card, resource("encoder", card, card_path)
 
+    def _known(self, word: str) -> bool:
+        """Whether the vocabulary has `word` as one piece."""
+        return self._tokenizer.token_to_id(word) is not None
+
     def read(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[F64, F64]:
         """Logits of `text`, shape (3,), and of each span [start, end) in code points, shape (len(spans), 6).
 
-        A span beyond the model's length, or one that tokenises to nothing, takes the mean over the whole text.
+        A span beyond the model's length, or one that tokenises to nothing, takes the mean over the whole text. Words
+        spelt out letter by letter are read as words.
         """
+        text, gone = close_up(text, self._known)
+        if gone:
+            spans = [(moved(start, gone), moved(end, gone)) for start, end in spans]
         coded = self._tokenizer.encode(text, add_special_tokens=False)
         ids = np.array([[CLS, *coded.ids[: MAX_PIECES - 2], SEP]], np.int64)
         whole, pieces = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
