@@ -91,6 +91,7 @@ def _run_passes(run: Run, manifest_uri: str) -> None:
     _score(run)
     _decide(run)
     _tokens(run)
+    io.remove_temporaries(plan.run)  # of workers killed on the way, whose shards another has finished
     manifest = build_manifest(plan, run.passes)
     check_limits(plan, manifest)
     _write_report(plan, manifest)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from jobs import CHEAP_ARMS, corpus, deal, digests, run_job, temporaries
 
+from beam_jobs import curate
 from curation.fingerprint import code_version
 
 pytestmark = pytest.mark.integration
@@ -185,6 +186,21 @@ def test_a_finished_run_is_not_touched_by_running_it_again(folder: Path, tmp_pat
 
     assert run_job([folder / "*.jsonl"], tmp_path) == run
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_worker_killed_on_the_way_left_half_written_is_not_part_of_the_run(
+    folder: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shard is written by another worker under another temporary name."""
+
+    def left_over(run: curate.Run) -> None:
+        Path(run.plan.run, "documents", "part-00001.parquet.tmp-1").write_bytes(b"half")
+
+    monkeypatch.setattr(curate, "_tokens", left_over)
+    run = run_job([folder / "*.jsonl"], tmp_path)
+
+    assert temporaries(run) == []
+    assert digests(run) == digests(reference)
 
 
 def test_the_link_of_a_run_killed_while_it_pointed_to_itself_is_cleaned_up(folder: Path, tmp_path: Path) -> None:
